@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: GPL-2.0-only WITH Linux-syscall-note */
+/*
+ * vfio-multifd: VFIO device state over parallel TCP channels
+ *
+ * The interface of /dev/vfio-multifd.  One open file is one *transfer*: it
+ * moves the state of some devices, in one direction, over some connected TCP
+ * sockets.  Closing the file gives everything back.  Documentation/uapi.rst
+ * has the state table and an example.
+ */
+#ifndef _UAPI_LINUX_VFIO_MULTIFD_H
+#define _UAPI_LINUX_VFIO_MULTIFD_H
+
+#include <linux/const.h>
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#define VFIO_MULTIFD_API_VERSION	1
+
+#define VFIO_MULTIFD_UUID_SIZE		16	/* bytes */
+#define VFIO_MULTIFD_IDSTR_SIZE		256	/* bytes, with the final NUL */
+#define VFIO_MULTIFD_MAX_CHANNELS	64	/* per transfer */
+#define VFIO_MULTIFD_MAX_DEVICES	64	/* per transfer */
+#define VFIO_MULTIFD_MAX_CONFIG		65536	/* bytes, per device */
+#define VFIO_MULTIFD_MIN_PACKET		4096	/* bytes of data */
+#define VFIO_MULTIFD_MAX_PACKET		(4u << 20) /* bytes of data */
+#define VFIO_MULTIFD_MAX_PACKETS	(16u << 20) /* idx limit, per device */
+
+/**
+ * enum vfio_multifd_feature - what two ends agree on before they start
+ * @VFIO_MULTIFD_FEATURE_DIGEST: each packet carries the xxh64 of its data
+ * @VFIO_MULTIFD_FEATURE_ORDER_FREE: packets of a stream that says that it is
+ *	order-free are read and loaded in any order
+ *
+ * Without any of them the bytes on a channel are those of QEMU's multifd.
+ */
+enum vfio_multifd_feature {
+	VFIO_MULTIFD_FEATURE_DIGEST	= _BITUL(0),
+	VFIO_MULTIFD_FEATURE_ORDER_FREE	= _BITUL(1),
+};
+
+/**
+ * enum vfio_multifd_role - the direction of a transfer
+ * @VFIO_MULTIFD_SEND: the source host's end
+ * @VFIO_MULTIFD_RECV: the destination host's end
+ */
+enum vfio_multifd_role {
+	VFIO_MULTIFD_SEND	= 1,
+	VFIO_MULTIFD_RECV	= 2,
+};
+
+/**
+ * enum vfio_multifd_state - the life of a transfer
+ * @VFIO_MULTIFD_STATE_NEW: open, before VFIO_MULTIFD_SETUP
+ * @VFIO_MULTIFD_STATE_READY: takes channels and devices; channels may run
+ * @VFIO_MULTIFD_STATE_SEALED: after VFIO_MULTIFD_SWITCHOVER, no more devices
+ * @VFIO_MULTIFD_STATE_DONE: every packet of every device was sent, or loaded
+ * @VFIO_MULTIFD_STATE_FAILED: over; the first error is in vfio_multifd_status
+ */
+enum vfio_multifd_state {
+	VFIO_MULTIFD_STATE_NEW		= 0,
+	VFIO_MULTIFD_STATE_READY	= 1,
+	VFIO_MULTIFD_STATE_SEALED	= 2,
+	VFIO_MULTIFD_STATE_DONE		= 3,
+	VFIO_MULTIFD_STATE_FAILED	= 4,
+};
+
+/**
+ * enum vfio_multifd_reason - why a transfer failed
+ * @VFIO_MULTIFD_REASON_NONE: it did not
+ * @VFIO_MULTIFD_REASON_CANCELLED: VFIO_MULTIFD_CANCEL, or the owner closed
+ * @VFIO_MULTIFD_REASON_NO_MEMORY: out of memory
+ * @VFIO_MULTIFD_REASON_SOCKET: a send or receive failed (see errno)
+ * @VFIO_MULTIFD_REASON_EOF: the peer closed a channel before the end
+ * @VFIO_MULTIFD_REASON_INIT: a channel's first 64 bytes are not the right ones
+ *	(expected and got: the channel id)
+ * @VFIO_MULTIFD_REASON_MAGIC: a packet does not start with the magic
+ * @VFIO_MULTIFD_REASON_VERSION: unknown packet version
+ * @VFIO_MULTIFD_REASON_FLAGS: packet flags that were not negotiated
+ * @VFIO_MULTIFD_REASON_LENGTH: packet length out of bounds (expected: limit)
+ * @VFIO_MULTIFD_REASON_IDSTR: the device name is not terminated
+ * @VFIO_MULTIFD_REASON_UNKNOWN_DEVICE: no such device in this transfer
+ * @VFIO_MULTIFD_REASON_IDX: idx beyond the limit, or beyond the last packet
+ * @VFIO_MULTIFD_REASON_DUPLICATE: this idx came before
+ * @VFIO_MULTIFD_REASON_GAP: an idx is missing and can no longer come
+ * @VFIO_MULTIFD_REASON_SECOND_CONFIG: a second config state packet
+ * @VFIO_MULTIFD_REASON_DIGEST: the digest does not match the data
+ * @VFIO_MULTIFD_REASON_DEVICE_READ: reading the data fd failed (see errno)
+ * @VFIO_MULTIFD_REASON_DEVICE_WRITE: writing the data fd failed (see errno)
+ */
+enum vfio_multifd_reason {
+	VFIO_MULTIFD_REASON_NONE		= 0,
+	VFIO_MULTIFD_REASON_CANCELLED		= 1,
+	VFIO_MULTIFD_REASON_NO_MEMORY		= 2,
+	VFIO_MULTIFD_REASON_SOCKET		= 3,
+	VFIO_MULTIFD_REASON_EOF			= 4,
+	VFIO_MULTIFD_REASON_INIT		= 5,
+	VFIO_MULTIFD_REASON_MAGIC		= 6,
+	VFIO_MULTIFD_REASON_VERSION		= 7,
+	VFIO_MULTIFD_REASON_FLAGS		= 8,
+	VFIO_MULTIFD_REASON_LENGTH		= 9,
+	VFIO_MULTIFD_REASON_IDSTR		= 10,
+	VFIO_MULTIFD_REASON_UNKNOWN_DEVICE	= 11,
+	VFIO_MULTIFD_REASON_IDX			= 12,
+	VFIO_MULTIFD_REASON_DUPLICATE		= 13,
+	VFIO_MULTIFD_REASON_GAP			= 14,
+	VFIO_MULTIFD_REASON_SECOND_CONFIG	= 15,
+	VFIO_MULTIFD_REASON_DIGEST		= 16,
+	VFIO_MULTIFD_REASON_DEVICE_READ		= 17,
+	VFIO_MULTIFD_REASON_DEVICE_WRITE	= 18,
+};
+
+/*
+ * Every structure starts with @argsz, the size that the caller knows, and
+ * @flags.  A shorter @argsz than this header's is -EINVAL, a longer one is
+ * taken if it is zero behind what the kernel knows, else -E2BIG.  Unknown
+ * @flags and reserved fields that are not zero are -EINVAL.
+ *
+ * Errors that every call can give: -EIO from a process that did not open the
+ * file, -EBADFD where the state does not allow the call, -EFAULT, -ENOMEM.
+ */
+#define VFIO_MULTIFD_IOC	0xb9
+
+/**
+ * struct vfio_multifd_info - what this kernel can do
+ * @argsz: in: size of this structure
+ * @flags: must be 0
+ * @version: out: VFIO_MULTIFD_API_VERSION
+ * @max_channels: out: channels per transfer
+ * @features: out: bits of enum vfio_multifd_feature
+ * @max_devices: out: devices per transfer
+ * @max_config: out: bytes of config state per device
+ * @min_packet: out: smallest packet_size, bytes
+ * @max_packet: out: largest packet_size, bytes
+ *
+ * Context: any state; does not sleep.
+ */
+struct vfio_multifd_info {
+	__u32 argsz;
+	__u32 flags;
+	__u32 version;
+	__u32 max_channels;
+	__aligned_u64 features;
+	__u32 max_devices;
+	__u32 max_config;
+	__u32 min_packet;
+	__u32 max_packet;
+};
+
+#define VFIO_MULTIFD_GET_INFO		_IO(VFIO_MULTIFD_IOC, 0)
+
+/**
+ * struct vfio_multifd_setup - choose role and agreed parameters, once
+ * @argsz: size of this structure
+ * @flags: must be 0
+ * @role: enum vfio_multifd_role
+ * @channels: number of channels; their ids are 0 to @channels - 1
+ * @features: bits of enum vfio_multifd_feature, the same at both ends
+ * @packet_size: largest data of one packet in bytes, a multiple of 4096
+ * @reserved: must be 0
+ * @uuid: names the transfer, the same at both ends; with QEMU its -uuid
+ *
+ * Errors: -EINVAL for a value out of its limits, -EOPNOTSUPP for an unknown
+ * feature, -EBADFD if called before.  Context: NEW.
+ */
+struct vfio_multifd_setup {
+	__u32 argsz;
+	__u32 flags;
+	__u32 role;
+	__u32 channels;
+	__aligned_u64 features;
+	__u32 packet_size;
+	__u32 reserved;
+	__u8 uuid[VFIO_MULTIFD_UUID_SIZE];
+};
+
+#define VFIO_MULTIFD_SETUP		_IO(VFIO_MULTIFD_IOC, 1)
+
+/**
+ * struct vfio_multifd_channel - hand over a connected TCP socket
+ * @argsz: size of this structure
+ * @flags: must be 0
+ * @fd: the socket; the caller may close it afterwards
+ * @id: the channel's id
+ *
+ * Nothing was read from or written to the socket yet: the transfer sends or
+ * expects the channel's first bytes itself.
+ *
+ * Errors: -EBADF, -ENOTSOCK, -EPROTONOSUPPORT (not TCP), -ENOTCONN (not
+ * established), -EBUSY (a transfer holds this socket, or it has another
+ * owner), -EXDEV (another network namespace than the first channel's),
+ * -EINVAL (id out of range), -EEXIST (id taken).  Context: READY.
+ */
+struct vfio_multifd_channel {
+	__u32 argsz;
+	__u32 flags;
+	__s32 fd;
+	__u32 id;
+};
+
+#define VFIO_MULTIFD_ADD_CHANNEL	_IO(VFIO_MULTIFD_IOC, 2)
+
+/**
+ * struct vfio_multifd_device - hand over a migration data fd
+ * @argsz: size of this structure
+ * @flags: must be 0
+ * @fd: data fd, readable for SEND and writable for RECV
+ * @instance_id: tells devices with one @idstr apart, normally 0
+ * @index: out: names the device in the other calls
+ * @reserved: must be 0
+ * @idstr: the device's name, NUL-terminated, not empty
+ *
+ * Errors: -EBADF (also: not open for the role's direction), -EOPNOTSUPP (the
+ * file lacks read_iter or write_iter), -EBUSY (a transfer holds this file),
+ * -EEXIST (name and instance taken), -ENOSPC (too many devices), -EINVAL.
+ * Context: READY; channels may run already.
+ */
+struct vfio_multifd_device {
+	__u32 argsz;
+	__u32 flags;
+	__s32 fd;
+	__u32 instance_id;
+	__u32 index;
+	__u32 reserved;
+	__u8 idstr[VFIO_MULTIFD_IDSTR_SIZE];
+};
+
+#define VFIO_MULTIFD_ADD_DEVICE		_IO(VFIO_MULTIFD_IOC, 3)
+
+/**
+ * struct vfio_multifd_run - do a channel's work on the calling thread
+ * @argsz: size of this structure
+ * @flags: must be 0
+ * @id: the channel's id
+ * @reserved: must be 0
+ *
+ * Returns 0 when the channel has no more work: the transfer is DONE.  Else
+ * the transfer's first error, or -EINTR after a signal: nothing is lost, call
+ * again.  -ENOENT: no such channel.  -EBUSY: another thread runs it.
+ * Context: READY, SEALED, DONE; sleeps until the end.
+ */
+struct vfio_multifd_run {
+	__u32 argsz;
+	__u32 flags;
+	__u32 id;
+	__u32 reserved;
+};
+
+#define VFIO_MULTIFD_RUN_CHANNEL	_IO(VFIO_MULTIFD_IOC, 4)
+
+/*
+ * VFIO_MULTIFD_SWITCHOVER - no more devices will come
+ *
+ * Takes no argument (0).  From here on a packet for an unknown device is an
+ * error, and the transfer ends when all its devices did.  -EINVAL without any
+ * device.  Context: READY.
+ */
+#define VFIO_MULTIFD_SWITCHOVER		_IO(VFIO_MULTIFD_IOC, 5)
+
+/**
+ * struct vfio_multifd_config - a device's config state, the VMM's own blob
+ * @argsz: size of this structure
+ * @flags: must be 0
+ * @device: index of the device
+ * @size: bytes at @data, 0 to VFIO_MULTIFD_MAX_CONFIG; GET: in the room at
+ *	@data, out the config state's size, also with -ENOSPC
+ * @data: user address
+ *
+ * SET (role SEND, READY or SEALED) is what the device's last packet carries;
+ * the transfer waits for it.  GET (role RECV) gives it once the device is
+ * done.  Errors: -ENOENT (no such device), -E2BIG (over the limit), -EEXIST
+ * (set before), -EAGAIN (not here yet), -ENOSPC (no room).
+ */
+struct vfio_multifd_config {
+	__u32 argsz;
+	__u32 flags;
+	__u32 device;
+	__u32 size;
+	__aligned_u64 data;
+};
+
+#define VFIO_MULTIFD_SET_CONFIG		_IO(VFIO_MULTIFD_IOC, 6)
+#define VFIO_MULTIFD_GET_CONFIG		_IO(VFIO_MULTIFD_IOC, 7)
+
+#define VFIO_MULTIFD_NO_INDEX	0xffffffffu	/* device, channel, idx: none */
+
+/**
+ * struct vfio_multifd_status - where a transfer stands
+ * @argsz: size of this structure
+ * @flags: must be 0
+ * @state: out: enum vfio_multifd_state
+ * @error: out: FAILED: the first error as a negative errno, else 0
+ * @reason: out: enum vfio_multifd_reason
+ * @device: out: device index that @reason is about, or VFIO_MULTIFD_NO_INDEX
+ * @channel: out: channel id that @reason is about, or VFIO_MULTIFD_NO_INDEX
+ * @idx: out: packet idx that @reason is about, or VFIO_MULTIFD_NO_INDEX
+ * @expected: out: what @reason expected
+ * @got: out: what it found
+ * @bytes: out: data bytes done, of all devices, without headers
+ * @packets: out: packets done, of all devices
+ * @devices: out: devices in the transfer
+ * @devices_done: out: devices whose every packet was sent, or loaded
+ *
+ * poll() is EPOLLIN when the state or @devices_done has changed since the last
+ * call, EPOLLERR while FAILED.  Context: any state; does not sleep.
+ */
+struct vfio_multifd_status {
+	__u32 argsz;
+	__u32 flags;
+	__u32 state;
+	__s32 error;
+	__u32 reason;
+	__u32 device;
+	__u32 channel;
+	__u32 idx;
+	__aligned_u64 expected;
+	__aligned_u64 got;
+	__aligned_u64 bytes;
+	__aligned_u64 packets;
+	__u32 devices;
+	__u32 devices_done;
+};
+
+#define VFIO_MULTIFD_STATUS		_IO(VFIO_MULTIFD_IOC, 8)
+
+/**
+ * struct vfio_multifd_device_status - where one device stands
+ * @argsz: size of this structure
+ * @flags: must be 0
+ * @device: index of the device
+ * @done: out: 1 when every packet was sent, or loaded
+ * @bytes: out: data bytes done, without headers and config state
+ * @packets: out: packets done, with the config state's
+ *
+ * Errors: -ENOENT (no such device).  Context: any state but NEW.
+ */
+struct vfio_multifd_device_status {
+	__u32 argsz;
+	__u32 flags;
+	__u32 device;
+	__u32 done;
+	__aligned_u64 bytes;
+	__aligned_u64 packets;
+};
+
+#define VFIO_MULTIFD_DEVICE_STATUS	_IO(VFIO_MULTIFD_IOC, 9)
+
+/*
+ * VFIO_MULTIFD_CANCEL - end a transfer
+ *
+ * Takes no argument (0).  Every RUN_CHANNEL returns -ECANCELED; sockets are
+ * shut down.  A transfer that is DONE or FAILED stays so.  Context: any state.
+ */
+#define VFIO_MULTIFD_CANCEL		_IO(VFIO_MULTIFD_IOC, 10)
+
+#endif /* _UAPI_LINUX_VFIO_MULTIFD_H */

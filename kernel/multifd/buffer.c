@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A packet's worth of own pages.
+ */
+
+#include <linux/gfp.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/xxhash.h>
+
+#include "transfer.h"
+
+/**
+ * vmfd_buffer_init - get the pages for packets of @size bytes
+ * @buf: the buffer, zeroed
+ * @size: bytes, a multiple of PAGE_SIZE
+ *
+ * Return: 0 or -ENOMEM.  vmfd_buffer_destroy() undoes it, also after an error.
+ */
+int vmfd_buffer_init(struct vmfd_buffer *buf, u32 size)
+{
+	buf->nr = size / PAGE_SIZE;
+	buf->pages = kvcalloc(buf->nr, sizeof(*buf->pages), GFP_KERNEL_ACCOUNT);
+	buf->bvec = kvcalloc(buf->nr, sizeof(*buf->bvec), GFP_KERNEL_ACCOUNT);
+	if (!buf->pages || !buf->bvec)
+		return -ENOMEM;
+	return vmfd_buffer_renew(buf);
+}
+
+/**
+ * vmfd_buffer_destroy - give the pages back
+ * @buf: the buffer; pages that a socket still refers to live on without us
+ */
+void vmfd_buffer_destroy(struct vmfd_buffer *buf)
+{
+	unsigned int i;
+
+	for (i = 0; buf->pages && i < buf->nr; i++)
+		if (buf->pages[i])
+			put_page(buf->pages[i]);
+	kvfree(buf->pages);
+	kvfree(buf->bvec);
+}
+
+/**
+ * vmfd_buffer_renew - make every page ours alone, to be written again
+ * @buf: the buffer
+ *
+ * A spliced page belongs to the socket as well until the peer has it.  Such a
+ * page is let go and replaced; one that is back (no other reference) is used
+ * again.
+ *
+ * Return: 0 or -ENOMEM, then some pages are missing and this must be repeated.
+ */
+int vmfd_buffer_renew(struct vmfd_buffer *buf)
+{
+	unsigned int i, have, got;
+
+	for (i = 0; i < buf->nr; i++) {
+		if (buf->pages[i] && page_ref_count(buf->pages[i]) != 1) {
+			put_page(buf->pages[i]);
+			buf->pages[i] = NULL;
+		}
+	}
+	for (have = 0; have < buf->nr; have = got) {
+		got = alloc_pages_bulk_array(GFP_KERNEL_ACCOUNT, buf->nr,
+					     buf->pages);
+		if (got == have)
+			return -ENOMEM;
+	}
+	for (i = 0; i < buf->nr; i++)
+		bvec_set_page(&buf->bvec[i], buf->pages[i], PAGE_SIZE, 0);
+	return 0;
+}
+
+/**
+ * vmfd_buffer_digest - xxh64, seed 0, of the first bytes of a buffer
+ * @buf: the buffer
+ * @len: bytes
+ *
+ * Return: the digest.
+ */
+u64 vmfd_buffer_digest(const struct vmfd_buffer *buf, size_t len)
+{
+	struct xxh64_state state;
+	unsigned int i;
+
+	xxh64_reset(&state, 0);
+	for (i = 0; len; i++) {
+		size_t n = min_t(size_t, len, PAGE_SIZE);
+
+		/* Pages of GFP_KERNEL are always mapped. */
+		xxh64_update(&state, page_address(buf->pages[i]), n);
+		len -= n;
+	}
+	return xxh64_digest(&state);
+}

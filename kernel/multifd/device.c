@@ -1,0 +1,289 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A device of a transfer: its migration data fd and its config state.
+ */
+
+#include <linux/file.h>
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+#include <linux/uio.h>
+
+#include "transfer.h"
+#include <vfio_record.h>
+
+static int check_file(struct vmfd_transfer *tr, struct file *file)
+{
+	if (tr->role == VFIO_MULTIFD_SEND) {
+		if (!(file->f_mode & FMODE_READ))
+			return -EBADF;
+		return file->f_op->read_iter ? 0 : -EOPNOTSUPP;
+	}
+	if (!(file->f_mode & FMODE_WRITE))
+		return -EBADF;
+	return file->f_op->write_iter ? 0 : -EOPNOTSUPP;
+}
+
+static int insert(struct vmfd_transfer *tr, struct vmfd_device *dev)
+{
+	lockdep_assert_held(&tr->lock);
+	if (tr->state != VFIO_MULTIFD_STATE_READY)
+		return -EBADFD;
+	if (vmfd_device_find(tr, dev->idstr, dev->instance_id))
+		return -EEXIST;
+	if (tr->nr_devices == VFIO_MULTIFD_MAX_DEVICES)
+		return -ENOSPC;
+	dev->index = tr->nr_devices;
+	tr->devices[tr->nr_devices++] = dev;
+	vmfd_transfer_changed(tr);
+	return 0;
+}
+
+/**
+ * vmfd_device_add - VFIO_MULTIFD_ADD_DEVICE
+ * @tr: the transfer
+ * @arg: checked for size, flags and reserved fields; @index is filled
+ *
+ * Return: 0 or an error, see &struct vfio_multifd_device.
+ */
+int vmfd_device_add(struct vmfd_transfer *tr, struct vfio_multifd_device *arg)
+{
+	struct vmfd_device *dev;
+	struct file *file;
+	int ret;
+
+	if (!arg->idstr[0] || arg->idstr[VFIO_MULTIFD_IDSTR_SIZE - 1])
+		return -EINVAL;
+
+	dev = kzalloc(sizeof(*dev), GFP_KERNEL_ACCOUNT);
+	if (!dev)
+		return -ENOMEM;
+	ida_init(&dev->seen);
+	dev->last_idx = VFIO_MULTIFD_NO_INDEX;
+	dev->instance_id = arg->instance_id;
+	/* strscpy_pad(): the name is compared and sent with its padding. */
+	strscpy_pad(dev->idstr, arg->idstr, sizeof(dev->idstr));
+
+	ret = -EBADF;
+	file = fget(arg->fd);
+	if (!file)
+		goto err_free;
+	ret = check_file(tr, file);
+	if (!ret)
+		ret = vmfd_hold_file(&dev->hold, file);
+	if (ret)
+		goto err_put;
+
+	mutex_lock(&tr->lock);
+	ret = insert(tr, dev);
+	mutex_unlock(&tr->lock);
+	if (ret)
+		goto err_release;
+	arg->index = dev->index;
+	return 0;
+
+err_release:
+	vmfd_hold_release(&dev->hold);
+	kfree(dev);
+	return ret;
+err_put:
+	fput(file);
+err_free:
+	kfree(dev);
+	return ret;
+}
+
+/**
+ * vmfd_device_destroy - give a device's file and memory back
+ * @dev: a device that no thread works on
+ */
+void vmfd_device_destroy(struct vmfd_device *dev)
+{
+	vmfd_hold_release(&dev->hold);
+	ida_destroy(&dev->seen);
+	kvfree(dev->config);
+	kfree(dev);
+}
+
+/**
+ * vmfd_device_get - look a device up by its index
+ * @tr: the transfer, locked
+ * @index: from user space
+ *
+ * Return: the device or NULL.
+ */
+struct vmfd_device *vmfd_device_get(struct vmfd_transfer *tr, u32 index)
+{
+	lockdep_assert_held(&tr->lock);
+	return index < tr->nr_devices ? tr->devices[index] : NULL;
+}
+
+/**
+ * vmfd_device_find - look a device up by its name
+ * @tr: the transfer, locked
+ * @idstr: NUL-terminated
+ * @instance_id: tells namesakes apart
+ *
+ * Return: the device or NULL.
+ */
+struct vmfd_device *vmfd_device_find(struct vmfd_transfer *tr, const u8 *idstr,
+				     u32 instance_id)
+{
+	unsigned int i;
+
+	lockdep_assert_held(&tr->lock);
+	for (i = 0; i < tr->nr_devices; i++) {
+		struct vmfd_device *dev = tr->devices[i];
+
+		if (dev->instance_id == instance_id &&
+		    !strcmp(dev->idstr, idstr))
+			return dev;
+	}
+	return NULL;
+}
+
+/**
+ * vmfd_device_set_config - VFIO_MULTIFD_SET_CONFIG
+ * @tr: the transfer
+ * @arg: checked for size and flags
+ *
+ * Return: 0 or an error, see &struct vfio_multifd_config.
+ */
+int vmfd_device_set_config(struct vmfd_transfer *tr,
+			   const struct vfio_multifd_config *arg)
+{
+	struct vmfd_device *dev;
+	void *config;
+	int ret = 0;
+
+	if (arg->size > VFIO_MULTIFD_MAX_CONFIG)
+		return -E2BIG;
+	/* One byte at least, so that NULL always means: not set. */
+	config = kvmalloc(arg->size ?: 1, GFP_KERNEL_ACCOUNT);
+	if (!config)
+		return -ENOMEM;
+	if (copy_from_user(config, u64_to_user_ptr(arg->data), arg->size)) {
+		kvfree(config);
+		return -EFAULT;
+	}
+
+	mutex_lock(&tr->lock);
+	dev = vmfd_device_get(tr, arg->device);
+	if (tr->role != VFIO_MULTIFD_SEND ||
+	    (tr->state != VFIO_MULTIFD_STATE_READY &&
+	     tr->state != VFIO_MULTIFD_STATE_SEALED)) {
+		ret = -EBADFD;
+	} else if (!dev) {
+		ret = -ENOENT;
+	} else if (dev->config) {
+		ret = -EEXIST;
+	} else {
+		dev->config_size = arg->size;
+		swap(dev->config, config);
+		vmfd_transfer_changed(tr);
+	}
+	mutex_unlock(&tr->lock);
+	kvfree(config);
+	return ret;
+}
+
+/**
+ * vmfd_device_get_config - VFIO_MULTIFD_GET_CONFIG
+ * @tr: the transfer
+ * @arg: checked for size and flags; @size is set to the config state's
+ *
+ * Return: 0 or an error, see &struct vfio_multifd_config.
+ */
+int vmfd_device_get_config(struct vmfd_transfer *tr,
+			   struct vfio_multifd_config *arg)
+{
+	struct vmfd_device *dev;
+	void *config = NULL;
+	u32 room = arg->size;
+	int ret = 0;
+
+	mutex_lock(&tr->lock);
+	dev = vmfd_device_get(tr, arg->device);
+	if (tr->role != VFIO_MULTIFD_RECV)
+		ret = -EBADFD;
+	else if (!dev)
+		ret = -ENOENT;
+	else if (!dev->done)
+		ret = vmfd_transfer_over(tr) ?: -EAGAIN;
+	else
+		config = dev->config;
+	mutex_unlock(&tr->lock);
+	if (ret)
+		return ret;
+
+	/* The config state of a device that is done changes no more. */
+	arg->size = dev->config_size;
+	if (room < dev->config_size)
+		return -ENOSPC;
+	if (copy_to_user(u64_to_user_ptr(arg->data), config, dev->config_size))
+		return -EFAULT;
+	return 0;
+}
+
+/**
+ * vmfd_device_look - see in a stream's first packet whether it is order-free
+ * @tr: the transfer, locked
+ * @dev: the device
+ * @buf: the packet's data
+ * @len: bytes in @buf
+ *
+ * Only a file without a position can be read and written by many at once.
+ */
+void vmfd_device_look(struct vmfd_transfer *tr, struct vmfd_device *dev,
+		      const struct vmfd_buffer *buf, size_t len)
+{
+	const struct vfio_record *first = page_address(buf->pages[0]);
+
+	lockdep_assert_held(&tr->lock);
+	dev->order_free = (tr->features & VFIO_MULTIFD_FEATURE_ORDER_FREE) &&
+		(dev->hold.file->f_mode & FMODE_STREAM) &&
+		len >= sizeof(*first) &&
+		first->tag == cpu_to_le32(VFIO_RECORD_MAGIC) &&
+		(first->flags & cpu_to_le32(VFIO_RECORD_ORDER_FREE));
+}
+
+static loff_t *position(struct vmfd_device *dev)
+{
+	return dev->hold.file->f_mode & FMODE_STREAM ? NULL : &dev->pos;
+}
+
+/**
+ * vmfd_device_read - read a packet's worth of data from the file
+ * @dev: the device
+ * @buf: pages to fill
+ *
+ * Return: bytes, 0 at the end of the stream, or a negative errno.  Sleeps as
+ * long as the file does.
+ */
+ssize_t vmfd_device_read(struct vmfd_device *dev, struct vmfd_buffer *buf)
+{
+	struct iov_iter iter;
+
+	iov_iter_bvec(&iter, ITER_DEST, buf->bvec, buf->nr,
+		      (size_t)buf->nr * PAGE_SIZE);
+	return vfs_iter_read(dev->hold.file, &iter, position(dev), 0);
+}
+
+/**
+ * vmfd_device_write - write a packet's data to the file
+ * @dev: the device
+ * @buf: holds the data
+ * @done: bytes that are written already
+ * @len: bytes of data
+ *
+ * Return: bytes, or a negative errno.  Sleeps as long as the file does.
+ */
+ssize_t vmfd_device_write(struct vmfd_device *dev, struct vmfd_buffer *buf,
+			  size_t done, size_t len)
+{
+	struct iov_iter iter;
+
+	iov_iter_bvec(&iter, ITER_SOURCE, buf->bvec, buf->nr, len);
+	iov_iter_advance(&iter, done);
+	return vfs_iter_write(dev->hold.file, &iter, position(dev), 0);
+}

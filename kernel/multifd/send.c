@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What a channel does at the source: take the next packet, send it, again.
+ *
+ * A channel that is free takes what comes next, of whichever device, so a slow
+ * channel holds up one packet and not a share of the state.  In order to let
+ * an in-order receiver never wait for ever, a device's packets are taken in
+ * the order of their idx, and a channel sends what it took before it takes
+ * more: the oldest packet that is not loaded yet is then always the next one
+ * of its channel.
+ */
+
+#include <linux/slab.h>
+#include <linux/uio.h>
+#include <linux/xxhash.h>
+
+#include "transfer.h"
+
+static int send_init(struct vmfd_channel *ch)
+{
+	/* Made anew after a signal, and always the same. */
+	ch->init = (struct vmfd_wire_init) {
+		.magic = cpu_to_be32(VMFD_WIRE_MAGIC),
+		.version = cpu_to_be32(VMFD_WIRE_VERSION),
+		.id = ch->id,
+	};
+	memcpy(ch->init.uuid, ch->tr->uuid, sizeof(ch->init.uuid));
+	return vmfd_channel_send_bytes(ch, &ch->init, sizeof(ch->init), 0);
+}
+
+static bool can_read(const struct vmfd_device *dev)
+{
+	return !dev->eof && (!dev->readers || dev->order_free);
+}
+
+static bool can_take_config(const struct vmfd_device *dev)
+{
+	return dev->eof && !dev->readers && dev->config && !dev->config_taken;
+}
+
+/* Devices take turns, so that they come to their ends together. */
+static struct vmfd_device *find_work(struct vmfd_transfer *tr)
+{
+	unsigned int i;
+
+	lockdep_assert_held(&tr->lock);
+	for (i = 0; i < tr->nr_devices; i++) {
+		u32 n = (tr->next_device + i) % tr->nr_devices;
+		struct vmfd_device *dev = tr->devices[n];
+
+		if (can_read(dev) || can_take_config(dev)) {
+			tr->next_device = n + 1;
+			return dev;
+		}
+	}
+	return NULL;
+}
+
+static int too_many(struct vmfd_channel *ch)
+{
+	return vmfd_transfer_fail(ch->tr, ch, &(struct vmfd_error) {
+		.err = -EFBIG,
+		.reason = VFIO_MULTIFD_REASON_IDX,
+		.expected = VFIO_MULTIFD_MAX_PACKETS - 1,
+		.got = ch->idx,
+	});
+}
+
+/*
+ * A read that found data makes a packet.  Its idx is given after the read:
+ * where order matters there is one reader, where there are many it does not.
+ */
+static int took_data(struct vmfd_channel *ch, ssize_t len)
+{
+	struct vmfd_transfer *tr = ch->tr;
+	struct vmfd_device *dev = ch->dev;
+	bool was_order_free;
+
+	mutex_lock(&tr->lock);
+	was_order_free = dev->order_free;
+	dev->readers--;
+	if (len > 0) {
+		if (!dev->next_idx)
+			vmfd_device_look(tr, dev, &ch->buf, len);
+		ch->idx = dev->next_idx++;
+		ch->len = len;
+		ch->is_config = false;
+		dev->active++;
+	} else if (!len) {
+		dev->eof = true;
+	}
+	if (!was_order_free || dev->eof)
+		vmfd_transfer_changed(tr);
+	mutex_unlock(&tr->lock);
+
+	if (len > 0 && ch->idx >= VFIO_MULTIFD_MAX_PACKETS - 1)
+		return too_many(ch);
+	return len > 0;
+}
+
+static int read_data(struct vmfd_channel *ch)
+{
+	struct vmfd_error error = { .reason = VFIO_MULTIFD_REASON_DEVICE_READ };
+	ssize_t len;
+	int ret;
+
+	len = vmfd_buffer_renew(&ch->buf);
+	if (len)
+		error.reason = VFIO_MULTIFD_REASON_NO_MEMORY;
+	else
+		len = vmfd_device_read(ch->dev, &ch->buf);
+
+	ret = took_data(ch, len);
+	if (len >= 0)
+		return ret;
+	if (len == -EINTR || len == -ERESTARTSYS)
+		return -EINTR;
+	ch->idx = VFIO_MULTIFD_NO_INDEX;
+	error.err = len;
+	return vmfd_transfer_fail(ch->tr, ch, &error);
+}
+
+static void take_config(struct vmfd_channel *ch)
+{
+	struct vmfd_device *dev = ch->dev;
+
+	lockdep_assert_held(&ch->tr->lock);
+	dev->config_taken = true;
+	dev->active++;
+	ch->idx = dev->next_idx++;
+	ch->len = dev->config_size;
+	ch->is_config = true;
+}
+
+/* Return: 1 with a packet in hand, 0 without (look again), or an error. */
+static int take(struct vmfd_channel *ch)
+{
+	struct vmfd_transfer *tr = ch->tr;
+	int ret;
+
+	mutex_lock(&tr->lock);
+	for (;;) {
+		ch->dev = NULL;
+		ret = vmfd_transfer_over(tr);
+		if (ret)
+			goto out;
+		ch->dev = find_work(tr);
+		if (ch->dev)
+			break;
+		ret = vmfd_transfer_sleep(tr);
+		if (ret)
+			goto out;
+	}
+	if (can_take_config(ch->dev)) {
+		take_config(ch);
+		ret = 1;
+		goto out;
+	}
+	ch->dev->readers++;
+	mutex_unlock(&tr->lock);
+	return read_data(ch);
+out:
+	mutex_unlock(&tr->lock);
+	return ret;
+}
+
+static u64 digest(const struct vmfd_channel *ch)
+{
+	if (ch->is_config)
+		return xxh64(ch->dev->config, ch->len, 0);
+	return vmfd_buffer_digest(&ch->buf, ch->len);
+}
+
+static void make_header(struct vmfd_channel *ch)
+{
+	const struct vmfd_transfer *tr = ch->tr;
+	u32 flags = ch->is_config ? VMFD_WIRE_VFIO_CONFIG : 0;
+
+	ch->packet = (struct vmfd_wire_packet) {
+		.magic = cpu_to_be32(VMFD_WIRE_MAGIC),
+		.version = cpu_to_be32(VMFD_WIRE_VERSION),
+		.flags = cpu_to_be32(VMFD_WIRE_DEVICE_STATE),
+		.instance_id = cpu_to_be32(ch->dev->instance_id),
+		.size = cpu_to_be32(tr->header_size - VMFD_WIRE_SIZE_END +
+				    ch->len),
+		.vfio_version = cpu_to_be32(VMFD_WIRE_VFIO_VERSION),
+		.idx = cpu_to_be32(ch->idx),
+	};
+	memcpy(ch->packet.idstr, ch->dev->idstr, sizeof(ch->packet.idstr));
+	if (tr->features & VFIO_MULTIFD_FEATURE_DIGEST) {
+		flags |= VMFD_WIRE_VFIO_DIGEST;
+		ch->packet.digest = cpu_to_be64(digest(ch));
+	}
+	ch->packet.vfio_flags = cpu_to_be32(flags);
+}
+
+/*
+ * The pages go into the socket by reference.  They are ours alone, nobody
+ * writes to them before vmfd_buffer_renew() has seen them come back.
+ */
+static int send_data(struct vmfd_channel *ch)
+{
+	struct iov_iter iter;
+
+	if (ch->is_config)
+		return vmfd_channel_send_bytes(ch, ch->dev->config, ch->len, 0);
+	iov_iter_bvec(&iter, ITER_SOURCE, ch->buf.bvec, ch->buf.nr, ch->len);
+	return vmfd_channel_send(ch, &iter, MSG_SPLICE_PAGES);
+}
+
+static void sent(struct vmfd_channel *ch)
+{
+	struct vmfd_transfer *tr = ch->tr;
+	struct vmfd_device *dev = ch->dev;
+
+	mutex_lock(&tr->lock);
+	dev->active--;
+	vmfd_transfer_progress(tr, dev, ch->is_config ? 0 : ch->len);
+	if (dev->config_taken && !dev->active) {
+		dev->done = true;
+		tr->devices_done++;
+		vmfd_transfer_finish(tr);
+	}
+	mutex_unlock(&tr->lock);
+	ch->dev = NULL;
+}
+
+/**
+ * vmfd_send_run - the sending side of VFIO_MULTIFD_RUN_CHANNEL
+ * @ch: the channel, run by the caller
+ *
+ * Return: -EINTR after a signal, else what vmfd_transfer_over() says.
+ */
+int vmfd_send_run(struct vmfd_channel *ch)
+{
+	int ret;
+
+	for (;;) {
+		switch (ch->phase) {
+		case VMFD_PHASE_INIT:
+			ret = send_init(ch);
+			if (ret)
+				return ret;
+			ch->phase = VMFD_PHASE_TAKE;
+			break;
+		case VMFD_PHASE_TAKE:
+			ret = take(ch);
+			if (ret < 0)
+				return ret;
+			if (!ret)
+				break;
+			make_header(ch);
+			ch->phase = VMFD_PHASE_HEADER;
+			break;
+		case VMFD_PHASE_HEADER:
+			ret = vmfd_channel_send_bytes(ch, &ch->packet,
+						      ch->tr->header_size,
+						      ch->len ? MSG_MORE : 0);
+			if (ret)
+				return ret;
+			ch->phase = VMFD_PHASE_DATA;
+			break;
+		default:
+			ret = send_data(ch);
+			if (ret)
+				return ret;
+			sent(ch);
+			ch->phase = VMFD_PHASE_TAKE;
+			break;
+		}
+	}
+}

@@ -1,0 +1,271 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A transfer: its life, its errors, and who holds which file.
+ */
+
+#include <linux/cred.h>
+#include <linux/file.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "transfer.h"
+
+/* Protects the lists of all transfers and of all files that they use. */
+static DEFINE_MUTEX(vmfd_transfer_list_lock);
+static LIST_HEAD(vmfd_transfer_list);
+static LIST_HEAD(vmfd_hold_list);
+
+/**
+ * vmfd_hold_file - note that a transfer uses a file
+ * @hold: takes over the caller's reference to @file, on success
+ * @file: a socket or a migration data fd
+ *
+ * Return: 0, or -EBUSY when a transfer uses @file already.  May sleep.
+ */
+int vmfd_hold_file(struct vmfd_hold *hold, struct file *file)
+{
+	struct vmfd_hold *other;
+	int ret = 0;
+
+	mutex_lock(&vmfd_transfer_list_lock);
+	list_for_each_entry(other, &vmfd_hold_list, node) {
+		if (other->file == file) {
+			ret = -EBUSY;
+			break;
+		}
+	}
+	if (!ret) {
+		hold->file = file;
+		list_add(&hold->node, &vmfd_hold_list);
+	}
+	mutex_unlock(&vmfd_transfer_list_lock);
+	return ret;
+}
+
+/**
+ * vmfd_hold_release - give a file back
+ * @hold: what vmfd_hold_file() filled
+ */
+void vmfd_hold_release(struct vmfd_hold *hold)
+{
+	mutex_lock(&vmfd_transfer_list_lock);
+	list_del(&hold->node);
+	mutex_unlock(&vmfd_transfer_list_lock);
+	fput(hold->file);
+}
+
+/**
+ * vmfd_transfer_create - make a transfer for the calling process
+ *
+ * Return: the transfer, -EUSERS when the user has too many, or -ENOMEM.
+ */
+struct vmfd_transfer *vmfd_transfer_create(void)
+{
+	struct vmfd_transfer *tr, *other;
+	unsigned int count = 0;
+
+	tr = kzalloc(sizeof(*tr), GFP_KERNEL_ACCOUNT);
+	if (!tr)
+		return ERR_PTR(-ENOMEM);
+
+	mutex_init(&tr->lock);
+	init_waitqueue_head(&tr->wait);
+	tr->uid = current_uid();
+	tr->owner = current->files;
+
+	mutex_lock(&vmfd_transfer_list_lock);
+	list_for_each_entry(other, &vmfd_transfer_list, node)
+		count += uid_eq(other->uid, tr->uid);
+	if (count < VMFD_MAX_TRANSFERS)
+		list_add(&tr->node, &vmfd_transfer_list);
+	mutex_unlock(&vmfd_transfer_list_lock);
+
+	if (count >= VMFD_MAX_TRANSFERS) {
+		kfree(tr);
+		return ERR_PTR(-EUSERS);
+	}
+
+	tr->mm = current->mm;
+	mmgrab(tr->mm);
+	return tr;
+}
+
+/**
+ * vmfd_transfer_destroy - give everything back
+ * @tr: a transfer whose file has no user any more
+ */
+void vmfd_transfer_destroy(struct vmfd_transfer *tr)
+{
+	unsigned int i;
+
+	for (i = 0; i < tr->nr_channels; i++)
+		if (tr->channels[i])
+			vmfd_channel_destroy(tr->channels[i]);
+	for (i = 0; i < tr->nr_devices; i++)
+		vmfd_device_destroy(tr->devices[i]);
+
+	mutex_lock(&vmfd_transfer_list_lock);
+	list_del(&tr->node);
+	mutex_unlock(&vmfd_transfer_list_lock);
+	mmdrop(tr->mm);
+	kfree(tr);
+}
+
+/**
+ * vmfd_transfer_changed - wake whoever waits for a change
+ * @tr: the transfer, locked
+ */
+void vmfd_transfer_changed(struct vmfd_transfer *tr)
+{
+	lockdep_assert_held(&tr->lock);
+	WRITE_ONCE(tr->changes, tr->changes + 1);
+	wake_up_all(&tr->wait);
+}
+
+/**
+ * vmfd_transfer_event - the same, for a change that poll() tells of as well
+ * @tr: the transfer, locked
+ */
+void vmfd_transfer_event(struct vmfd_transfer *tr)
+{
+	WRITE_ONCE(tr->events, tr->events + 1);
+	vmfd_transfer_changed(tr);
+}
+
+/**
+ * vmfd_transfer_sleep - wait for a change
+ * @tr: the transfer, locked; unlocked while asleep
+ *
+ * Return: 0, or -EINTR after a signal.
+ */
+int vmfd_transfer_sleep(struct vmfd_transfer *tr)
+{
+	u64 changes = tr->changes;
+	int ret;
+
+	lockdep_assert_held(&tr->lock);
+	mutex_unlock(&tr->lock);
+	ret = wait_event_interruptible(tr->wait,
+				       READ_ONCE(tr->changes) != changes);
+	mutex_lock(&tr->lock);
+	return ret ? -EINTR : 0;
+}
+
+/**
+ * vmfd_transfer_over - has the transfer ended?
+ * @tr: the transfer, locked
+ *
+ * Return: 0 if not, its first error, or -ESHUTDOWN when all is done.
+ */
+int vmfd_transfer_over(struct vmfd_transfer *tr)
+{
+	lockdep_assert_held(&tr->lock);
+	switch (tr->state) {
+	case VFIO_MULTIFD_STATE_FAILED:
+		return tr->error.error;
+	case VFIO_MULTIFD_STATE_DONE:
+		return -ESHUTDOWN;
+	default:
+		return 0;
+	}
+}
+
+/* Wakes every thread in a socket call.  Sends FIN unless only reading ends. */
+static void shut_down(struct vmfd_transfer *tr, enum sock_shutdown_cmd how)
+{
+	unsigned int i;
+
+	for (i = 0; i < tr->nr_channels; i++)
+		if (tr->channels[i])
+			kernel_sock_shutdown(tr->channels[i]->sock, how);
+}
+
+static void fail(struct vmfd_transfer *tr, const struct vmfd_channel *ch,
+		 const struct vmfd_error *error)
+{
+	lockdep_assert_held(&tr->lock);
+	tr->state = VFIO_MULTIFD_STATE_FAILED;
+	tr->error = (struct vfio_multifd_status) {
+		.error = error->err,
+		.reason = error->reason,
+		.device = VFIO_MULTIFD_NO_INDEX,
+		.channel = ch ? ch->id : VFIO_MULTIFD_NO_INDEX,
+		.idx = VFIO_MULTIFD_NO_INDEX,
+		.expected = error->expected,
+		.got = error->got,
+	};
+	if (ch && ch->dev) {
+		tr->error.device = ch->dev->index;
+		tr->error.idx = ch->idx;
+	}
+	shut_down(tr, SHUT_RDWR);
+	vmfd_transfer_event(tr);
+}
+
+/**
+ * vmfd_transfer_fail - end a transfer with an error; the first one stays
+ * @tr: the transfer, not locked
+ * @ch: the channel whose work met the error, or NULL
+ * @error: what to tell
+ *
+ * Return: what vmfd_transfer_over() says now, which is never 0.
+ */
+int vmfd_transfer_fail(struct vmfd_transfer *tr, const struct vmfd_channel *ch,
+		       const struct vmfd_error *error)
+{
+	int ret;
+
+	mutex_lock(&tr->lock);
+	if (!vmfd_transfer_over(tr))
+		fail(tr, ch, error);
+	ret = vmfd_transfer_over(tr);
+	mutex_unlock(&tr->lock);
+	return ret;
+}
+
+/**
+ * vmfd_transfer_cancel - end a transfer because its owner wants that
+ * @tr: the transfer, not locked
+ */
+void vmfd_transfer_cancel(struct vmfd_transfer *tr)
+{
+	vmfd_transfer_fail(tr, NULL, &(struct vmfd_error) {
+		.err = -ECANCELED,
+		.reason = VFIO_MULTIFD_REASON_CANCELLED,
+	});
+}
+
+/**
+ * vmfd_transfer_progress - count a packet that is sent, or loaded
+ * @tr: the transfer, locked
+ * @dev: the packet's device
+ * @bytes: of data; the config state does not count
+ */
+void vmfd_transfer_progress(struct vmfd_transfer *tr, struct vmfd_device *dev,
+			    u32 bytes)
+{
+	lockdep_assert_held(&tr->lock);
+	dev->packets++;
+	dev->bytes += bytes;
+	tr->packets++;
+	tr->bytes += bytes;
+}
+
+/**
+ * vmfd_transfer_finish - end the transfer if all its devices are done
+ * @tr: the transfer, locked
+ *
+ * The peer may still need the sockets, so their other direction stays open:
+ * ending the reading side wakes the threads that wait for a next packet.
+ */
+void vmfd_transfer_finish(struct vmfd_transfer *tr)
+{
+	lockdep_assert_held(&tr->lock);
+	if (tr->state == VFIO_MULTIFD_STATE_SEALED &&
+	    tr->devices_done == tr->nr_devices) {
+		tr->state = VFIO_MULTIFD_STATE_DONE;
+		if (tr->role == VFIO_MULTIFD_RECV)
+			shut_down(tr, SHUT_RD);
+	}
+	vmfd_transfer_event(tr);
+}

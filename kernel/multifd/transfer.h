@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A transfer and what belongs to it.
+ */
+#ifndef _VMFD_TRANSFER_H
+#define _VMFD_TRANSFER_H
+
+#include <linux/bvec.h>
+#include <linux/fs.h>
+#include <linux/idr.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/net.h>
+#include <linux/vfio_multifd.h>
+#include <linux/wait.h>
+
+#include "wire.h"
+
+enum {
+	VMFD_MAX_TRANSFERS = 128,	/* per user */
+};
+
+/* A file that a transfer uses, so that no other transfer takes it as well. */
+struct vmfd_hold {
+	struct list_head node;
+	struct file *file;
+};
+
+/* A packet's worth of own pages. */
+struct vmfd_buffer {
+	struct page **pages;
+	struct bio_vec *bvec;
+	unsigned int nr;
+};
+
+/*
+ * A device is never removed from its transfer, so a pointer to it is good for
+ * as long as the transfer is.  The transfer's lock protects what can change.
+ */
+struct vmfd_device {
+	struct vmfd_hold hold;
+	u8 idstr[VFIO_MULTIFD_IDSTR_SIZE];
+	u32 instance_id;
+	u32 index;
+	loff_t pos;		/* owned by whoever reads or has the turn */
+	bool order_free;	/* the stream's first bytes say so, and agreed */
+
+	u32 next_idx;		/* sent: next to give, in order: next to load */
+	u32 packets;		/* sent, or loaded */
+	u32 active;		/* sent: taken and not yet on the socket */
+	u32 readers;		/* sent: threads that read the file */
+	bool eof;		/* sent: the file has no more */
+	bool config_taken;	/* the config state is on its way, or came */
+	bool done;
+	u32 last_idx;		/* loaded: of the config state packet */
+	u32 max_idx;		/* loaded: highest that came so far */
+	struct ida seen;	/* loaded: every idx that came */
+	u64 bytes;
+
+	void *config;		/* NULL: not set, or not here yet */
+	u32 config_size;
+};
+
+enum vmfd_phase {
+	VMFD_PHASE_INIT,	/* the channel's first bytes */
+	VMFD_PHASE_TAKE,	/* sending: find work */
+	VMFD_PHASE_KIND,	/* receiving: the first bytes of a packet */
+	VMFD_PHASE_HEADER,	/* (the rest of) the header */
+	VMFD_PHASE_CLAIM,	/* receiving: find the device, note the idx */
+	VMFD_PHASE_DATA,
+	VMFD_PHASE_LOAD,	/* receiving: wait for the turn, write the file */
+};
+
+/*
+ * A channel is never removed from its transfer.  @running is the transfer
+ * lock's; whoever has set it owns all that follows, and the socket's I/O.
+ * That is where a thread that got a signal left off.
+ */
+struct vmfd_channel {
+	struct vmfd_hold hold;
+	struct vmfd_transfer *tr;
+	struct socket *sock;
+	u32 id;
+
+	bool running;
+	bool waiting;		/* for the turn of @packet; transfer's lock */
+
+	enum vmfd_phase phase;
+	size_t done;		/* bytes of this phase that are through */
+	struct vmfd_buffer buf;
+	struct vmfd_device *dev;
+	u32 idx;
+	u32 len;		/* bytes of data in the packet */
+	bool is_config;
+	void *config;		/* receiving: the config state until loaded */
+	union {
+		struct vmfd_wire_init init;
+		struct vmfd_wire_packet packet;
+	};
+};
+
+/*
+ * One open file.  The file holds the only reference: ioctls run with the file
+ * held, so the transfer, its channels and its devices outlive each of them.
+ */
+struct vmfd_transfer {
+	struct list_head node;	/* vmfd_transfer_list */
+	kuid_t uid;
+	struct mm_struct *mm;	/* of the opener, only compared (mmgrab) */
+	fl_owner_t owner;	/* file table of the opener, only compared */
+
+	/* Set once by SETUP, constant from then on. */
+	enum vfio_multifd_role role;
+	u64 features;
+	u32 nr_channels;
+	u32 packet_size;
+	u32 header_size;
+	u8 uuid[VFIO_MULTIFD_UUID_SIZE];
+
+	/* Protects all that follows, and what devices and channels say. */
+	struct mutex lock;
+	enum vfio_multifd_state state;
+	struct vfio_multifd_status error;	/* the first one's fields */
+	struct vmfd_channel *channels[VFIO_MULTIFD_MAX_CHANNELS];
+	struct vmfd_device *devices[VFIO_MULTIFD_MAX_DEVICES];
+	u32 nr_devices;
+	u32 devices_done;
+	u32 next_device;	/* where the search for work starts */
+	u64 bytes;
+	u64 packets;
+	u64 events;		/* changes that poll() tells of */
+	u64 events_seen;
+
+	wait_queue_head_t wait;	/* for changes */
+	u64 changes;		/* counts them */
+};
+
+/* What a failure is about; what does not apply stays VFIO_MULTIFD_NO_INDEX. */
+struct vmfd_error {
+	int err;
+	enum vfio_multifd_reason reason;
+	u64 expected;
+	u64 got;
+};
+
+/* transfer.c */
+struct vmfd_transfer *vmfd_transfer_create(void);
+void vmfd_transfer_destroy(struct vmfd_transfer *tr);
+void vmfd_transfer_changed(struct vmfd_transfer *tr);
+void vmfd_transfer_event(struct vmfd_transfer *tr);
+int vmfd_transfer_sleep(struct vmfd_transfer *tr);
+int vmfd_transfer_over(struct vmfd_transfer *tr);
+int vmfd_transfer_fail(struct vmfd_transfer *tr, const struct vmfd_channel *ch,
+		       const struct vmfd_error *error);
+void vmfd_transfer_cancel(struct vmfd_transfer *tr);
+void vmfd_transfer_progress(struct vmfd_transfer *tr, struct vmfd_device *dev,
+			    u32 bytes);
+void vmfd_transfer_finish(struct vmfd_transfer *tr);
+int vmfd_hold_file(struct vmfd_hold *hold, struct file *file);
+void vmfd_hold_release(struct vmfd_hold *hold);
+
+/* device.c */
+int vmfd_device_add(struct vmfd_transfer *tr, struct vfio_multifd_device *arg);
+void vmfd_device_destroy(struct vmfd_device *dev);
+struct vmfd_device *vmfd_device_get(struct vmfd_transfer *tr, u32 index);
+struct vmfd_device *vmfd_device_find(struct vmfd_transfer *tr, const u8 *idstr,
+				     u32 instance_id);
+int vmfd_device_set_config(struct vmfd_transfer *tr,
+			   const struct vfio_multifd_config *arg);
+int vmfd_device_get_config(struct vmfd_transfer *tr,
+			   struct vfio_multifd_config *arg);
+void vmfd_device_look(struct vmfd_transfer *tr, struct vmfd_device *dev,
+		      const struct vmfd_buffer *buf, size_t len);
+ssize_t vmfd_device_read(struct vmfd_device *dev, struct vmfd_buffer *buf);
+ssize_t vmfd_device_write(struct vmfd_device *dev, struct vmfd_buffer *buf,
+			  size_t done, size_t len);
+
+/* buffer.c */
+int vmfd_buffer_init(struct vmfd_buffer *buf, u32 size);
+void vmfd_buffer_destroy(struct vmfd_buffer *buf);
+int vmfd_buffer_renew(struct vmfd_buffer *buf);
+u64 vmfd_buffer_digest(const struct vmfd_buffer *buf, size_t len);
+
+/* channel.c */
+int vmfd_channel_add(struct vmfd_transfer *tr,
+		     const struct vfio_multifd_channel *arg);
+void vmfd_channel_destroy(struct vmfd_channel *ch);
+int vmfd_channel_run(struct vmfd_transfer *tr, u32 id);
+int vmfd_channel_send(struct vmfd_channel *ch, struct iov_iter *iter, int flags);
+int vmfd_channel_recv(struct vmfd_channel *ch, struct iov_iter *iter);
+int vmfd_channel_send_bytes(struct vmfd_channel *ch, void *bytes, size_t len,
+			    int flags);
+int vmfd_channel_recv_bytes(struct vmfd_channel *ch, void *bytes, size_t len);
+
+/* send.c, receive.c: the loops of RUN_CHANNEL */
+int vmfd_send_run(struct vmfd_channel *ch);
+int vmfd_receive_run(struct vmfd_channel *ch);
+
+/* ioctl.c */
+extern const struct file_operations vmfd_ioctl_fops;
+
+#endif /* _VMFD_TRANSFER_H */
