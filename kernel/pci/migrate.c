@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The migration state machine
+ *
+ * A reset is done with memory_lock held, which is inside state_lock, so it
+ * cannot take state_lock itself.  It counts itself: that ends the session in
+ * force, whose chunks look at the number, and lifts the freeze.  Whoever takes
+ * state_lock next brings the books in line.
+ */
+
+#include "qvp.h"
+
+static const char *const state_names[] = {
+	[VFIO_DEVICE_STATE_ERROR]	= "ERROR",
+	[VFIO_DEVICE_STATE_STOP]	= "STOP",
+	[VFIO_DEVICE_STATE_RUNNING]	= "RUNNING",
+	[VFIO_DEVICE_STATE_STOP_COPY]	= "STOP_COPY",
+	[VFIO_DEVICE_STATE_RESUMING]	= "RESUMING",
+	[VFIO_DEVICE_STATE_RUNNING_P2P]	= "RUNNING_P2P",
+};
+
+static void set_state(struct qvp_device *q, enum vfio_device_mig_state state)
+{
+	lockdep_assert_held(&q->state_lock);
+	pci_dbg(q->core.pdev, "migration state %s, was %s\n",
+		state_names[state], state_names[q->state]);
+	q->state = state;
+}
+
+static void lock(struct qvp_device *q)
+{
+	int resets;
+
+	mutex_lock(&q->state_lock);
+	resets = atomic_read(&q->resets);
+	if (resets == q->resets_seen)
+		return;
+	qvp_session_end(q);
+	WRITE_ONCE(q->resets_seen, resets);
+	set_state(q, VFIO_DEVICE_STATE_RUNNING);
+}
+
+static void unlock(struct qvp_device *q)
+{
+	mutex_unlock(&q->state_lock);
+}
+
+/**
+ * qvp_migrate_reset_done - take note of a reset
+ * @q: the device
+ *
+ * What an unfinished load left in the memory is gone when this returns, and so
+ * before the user who asked for the reset can use the device again.
+ *
+ * Context: the device is locked against remove().
+ */
+void qvp_migrate_reset_done(struct qvp_device *q)
+{
+	atomic_inc(&q->resets);
+	qvp_memory_wipe(q);
+}
+
+/**
+ * qvp_migrate_open - the device has its first user
+ * @q: the device
+ */
+void qvp_migrate_open(struct qvp_device *q)
+{
+	lock(q);
+	set_state(q, VFIO_DEVICE_STATE_RUNNING);
+	unlock(q);
+}
+
+/**
+ * qvp_migrate_close - the device's last user goes
+ * @q: the device
+ *
+ * Ends the session.  What an unfinished load left in the memory goes as well.
+ */
+void qvp_migrate_close(struct qvp_device *q)
+{
+	lock(q);
+	qvp_session_end(q);
+	down_write(&q->core.memory_lock);
+	qvp_memory_wipe(q);
+	up_write(&q->core.memory_lock);
+	set_state(q, VFIO_DEVICE_STATE_RUNNING);
+	unlock(q);
+}
+
+/* Goes to @next, or to ERROR, or stays.  Return: the data fd's file or NULL */
+static struct file *step(struct qvp_device *q, enum vfio_device_mig_state next)
+{
+	enum vfio_device_mig_state cur = q->state;
+	struct file *filp = NULL;
+	int ret = 0;
+
+	/*
+	 * STOP -> STOP_COPY
+	 * STOP -> RESUMING
+	 */
+	if (next == VFIO_DEVICE_STATE_STOP_COPY)
+		filp = qvp_save_start(q);
+	else if (next == VFIO_DEVICE_STATE_RESUMING)
+		filp = qvp_load_start(q);
+	if (IS_ERR(filp))
+		return filp;
+
+	/*
+	 * STOP_COPY -> STOP
+	 * RESUMING -> STOP
+	 */
+	if (cur == VFIO_DEVICE_STATE_RESUMING)
+		ret = qvp_load_finish(q);
+	if (cur == VFIO_DEVICE_STATE_STOP_COPY ||
+	    cur == VFIO_DEVICE_STATE_RESUMING)
+		qvp_session_end(q);
+
+	/*
+	 * RUNNING <-> RUNNING_P2P <-> STOP need nothing.  These devices do not
+	 * do DMA, raise no interrupts and change nothing by themselves, and an
+	 * access by the user in STOP is the user's mistake.
+	 */
+	set_state(q, ret ? VFIO_DEVICE_STATE_ERROR : next);
+	return ret ? ERR_PTR(ret) : filp;
+}
+
+static struct file *migration_set_state(struct vfio_device *vdev,
+					enum vfio_device_mig_state state)
+{
+	struct qvp_device *q = qvp_from_vfio(vdev);
+	enum vfio_device_mig_state next;
+	struct file *filp = NULL;
+	int ret;
+
+	lock(q);
+	if (q->state == VFIO_DEVICE_STATE_ERROR)
+		filp = ERR_PTR(-EIO);
+	while (!IS_ERR(filp) && q->state != state) {
+		ret = vfio_mig_get_next_state(vdev, q->state, state, &next);
+		filp = ret ? ERR_PTR(ret) : step(q, next);
+	}
+	unlock(q);
+	return filp;
+}
+
+static int migration_get_state(struct vfio_device *vdev,
+			       enum vfio_device_mig_state *state)
+{
+	struct qvp_device *q = qvp_from_vfio(vdev);
+
+	lock(q);
+	*state = q->state;
+	unlock(q);
+	return 0;
+}
+
+static int migration_get_data_size(struct vfio_device *vdev,
+				   unsigned long *stop_copy_length)
+{
+	*stop_copy_length = qvp_save_size(qvp_from_vfio(vdev));
+	return 0;
+}
+
+const struct vfio_migration_ops qvp_migrate_ops = {
+	.migration_set_state = migration_set_state,
+	.migration_get_state = migration_get_state,
+	.migration_get_data_size = migration_get_data_size,
+};
