@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef COMMAND_H
+#define COMMAND_H
+
+#define PROGRAM	"vfio-multifd"
+
+/* Each takes its own arguments, its name first, and returns the exit status. */
+int command_send(int argc, char **argv);
+int command_recv(int argc, char **argv);
+int command_bind(int argc, char **argv);
+int command_unbind(int argc, char **argv);
+
+/* Says on stderr what is wrong and how to find what is right; returns 1. */
+__attribute__((format(printf, 2, 3)))
+int command_usage(const char *command, const char *fmt, ...);
+
+#endif /* COMMAND_H */

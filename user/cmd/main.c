@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * vfio-multifd: moves VFIO device state to another host over kernel TCP
+ * channels, and binds devices to the drivers that can do it.
+ */
+#include "command.h"
+
+#include <vfio-multifd.h>
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const struct command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *help;
+} commands[] = {
+	{ "send", command_send, "move the state of devices to another host" },
+	{ "recv", command_recv, "take the state of devices from another host" },
+	{ "bind", command_bind, "bind a PCI device to its VFIO variant driver" },
+	{ "unbind", command_unbind, "give a PCI device back to its own driver" },
+};
+
+#define COMMANDS	(sizeof(commands) / sizeof(commands[0]))
+
+int command_usage(const char *command, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	fprintf(stderr, PROGRAM ": ");
+	vfprintf(stderr, fmt, args);
+	fprintf(stderr, "\nTry \"" PROGRAM "%s%s --help\".\n",
+		*command ? " " : "", command);
+	va_end(args);
+	return VMF_SETUP;
+}
+
+static int help(void)
+{
+	size_t i;
+
+	printf("Usage: " PROGRAM " COMMAND [OPTION]... [ARGUMENT]\n\n"
+	       "Live migration of VFIO device state, streamed by the kernel.\n\n"
+	       "Commands:\n");
+	for (i = 0; i < COMMANDS; i++)
+		printf("  %-8s%s\n", commands[i].name, commands[i].help);
+	printf("\n"
+	       "  -h, --help     this text; after a command, what it takes\n"
+	       "  -V, --version  the version\n\n"
+	       "Device state crosses the network as plain TCP, without encryption or\n"
+	       "authentication: use a trusted network only.\n");
+	return VMF_DONE;
+}
+
+int main(int argc, char **argv)
+{
+	const char *name = argc > 1 ? argv[1] : NULL;
+	size_t i;
+
+	if (!name)
+		return command_usage("", "which command?");
+	if (!strcmp(name, "-h") || !strcmp(name, "--help") ||
+	    !strcmp(name, "help"))
+		return help();
+	if (!strcmp(name, "-V") || !strcmp(name, "--version")) {
+		printf(PROGRAM " " VMF_VERSION "\n");
+		return VMF_DONE;
+	}
+	for (i = 0; i < COMMANDS; i++)
+		if (!strcmp(name, commands[i].name))
+			return commands[i].run(argc - 1, argv + 1);
+	return command_usage("", "there is no command \"%s\"", name);
+}

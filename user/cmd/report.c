@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+#include "report.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MIB	(1024.0 * 1024.0)
+#define NS	1e9
+
+static double span_ms(const struct vmf_report *report, enum vmf_time from,
+		      enum vmf_time to)
+{
+	return (report->time_ns[to] - report->time_ns[from]) / 1e6;
+}
+
+static double rate_mib(const struct vmf_report *report, uint64_t end_ns)
+{
+	double seconds = (end_ns - report->time_ns[VMF_TIME_STOPPED]) / NS;
+
+	return seconds > 0 ? report->bytes / MIB / seconds : 0;
+}
+
+void report_progress(const struct vmf_params *params,
+		     const struct vmf_report *report)
+{
+	struct winsize size = { .ws_col = 80 };
+	struct timespec now;
+	char line[512];
+	size_t at, end;
+	uint32_t i;
+
+	ioctl(STDERR_FILENO, TIOCGWINSZ, &size);
+	/* The last column would make some terminals begin a new line. */
+	end = size.ws_col && size.ws_col < sizeof(line) ? size.ws_col :
+							   sizeof(line);
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	at = snprintf(line, end, "%.1f MiB  %.0f MiB/s", report->bytes / MIB,
+		      rate_mib(report, now.tv_sec * 1000000000ull +
+			       now.tv_nsec));
+	for (i = 0; i < params->devices && at < end; i++)
+		at += snprintf(line + at, end - at, "  %s %.1f",
+			       params->device[i].idstr,
+			       report->device[i].bytes / MIB);
+	fprintf(stderr, "\r\033[K%s", line);
+}
+
+void report_progress_end(void)
+{
+	fprintf(stderr, "\r\033[K");
+}
+
+__attribute__((format(printf, 3, 4)))
+static void row(const char *phase, double ms, const char *fmt, ...)
+{
+	va_list args;
+
+	printf("%-9s%11.3f ms", phase, ms);
+	if (*fmt)
+		printf("   ");
+	va_start(args, fmt);
+	vprintf(fmt, args);
+	va_end(args);
+	printf("\n");
+}
+
+void report_table(const struct vmf_params *params,
+		  const struct vmf_report *report, bool send)
+{
+	if (send)
+		row("stop", span_ms(report, VMF_TIME_TRIGGER, VMF_TIME_STOPPED),
+		    "%u device%s to STOP_COPY", params->devices,
+		    params->devices == 1 ? "" : "s");
+	row("stream", span_ms(report, VMF_TIME_STOPPED, VMF_TIME_STREAMED),
+	    "%.1f MiB in %" PRIu64 " packets over %u channel%s, %.0f MiB/s",
+	    report->bytes / MIB, report->packets, report->channels,
+	    report->channels == 1 ? "" : "s",
+	    rate_mib(report, report->time_ns[VMF_TIME_STREAMED]));
+	row("load", span_ms(report, VMF_TIME_STREAMED, VMF_TIME_LOADED),
+	    "%.3f ms of it from RESUMING to STOP", report->load_ns / 1e6);
+	row("commit", span_ms(report, VMF_TIME_LOADED, VMF_TIME_COMMITTED),
+	    "%s", "");
+	if (send)
+		row("downtime",
+		    span_ms(report, VMF_TIME_TRIGGER, VMF_TIME_COMMITTED),
+		    "from the trigger to the commit");
+}
+
+static void print_string(const char *name, const char *text)
+{
+	printf("\"%s\": \"", name);
+	for (; *text; text++)
+		printf(*text == '"' || *text == '\\' ? "\\%c" : "%c", *text);
+	printf("\"");
+}
+
+void report_json(const struct vmf_params *params,
+		 const struct vmf_report *report, bool send)
+{
+	bool digest = report->features & VFIO_MULTIFD_FEATURE_DIGEST;
+	bool order_free = report->features & VFIO_MULTIFD_FEATURE_ORDER_FREE;
+	uint64_t downtime = 0;
+	uint32_t i;
+
+	if (send && report->outcome == VMF_DONE)
+		downtime = report->time_ns[VMF_TIME_COMMITTED] -
+			   report->time_ns[VMF_TIME_TRIGGER];
+
+	printf("{");
+	print_string("role", send ? "send" : "recv");
+	printf(", ");
+	print_string("outcome", vmf_outcome_name(report->outcome));
+	printf(", \"exit\": %d, ", report->outcome);
+	print_string("text", report->text);
+	printf(", \"channels\": %u, \"packet_size\": %u, \"features\": [%s%s%s]",
+	       report->channels, report->packet_size,
+	       digest ? "\"digest\"" : "", digest && order_free ? ", " : "",
+	       order_free ? "\"order-free\"" : "");
+	printf(", \"bytes\": %" PRIu64 ", \"packets\": %" PRIu64
+	       ", \"devices\": [", report->bytes, report->packets);
+	for (i = 0; i < params->devices; i++) {
+		printf("%s{", i ? ", " : "");
+		print_string("idstr", params->device[i].idstr);
+		printf(", \"bytes\": %" PRIu64 ", \"packets\": %" PRIu64 "}",
+		       report->device[i].bytes, report->device[i].packets);
+	}
+	printf("], \"time_ns\": {");
+	for (i = 0; i < VMF_TIMES; i++)
+		printf("%s\"%s\": %" PRIu64, i ? ", " : "", vmf_time_name(i),
+		       report->time_ns[i]);
+	printf("}, \"load_ns\": %" PRIu64 ", \"downtime_ns\": %" PRIu64 "}\n",
+	       report->load_ns, downtime);
+}

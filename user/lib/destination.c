@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The destination's end of a transfer, in the order in which it happens.
+ */
+#include "clock.h"
+#include "config.h"
+#include "error.h"
+#include "listener.h"
+#include "negotiate.h"
+#include "net.h"
+#include "team.h"
+#include "transfer.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* The first bytes of a data channel: QEMU's MultiFDInit, version 1. */
+#define INIT_MAGIC	0x11223344
+#define INIT_VERSION	1
+
+enum init_layout {
+	INIT_AT_VERSION	= 4,
+	INIT_AT_UUID	= 8,
+	INIT_AT_ID	= 24,
+};
+
+/**
+ * struct destination - what only this end has
+ * @session: the session
+ * @listener: the port, until all channels are there
+ * @hello: the source's offer
+ * @map: number of our device for each of @hello's
+ */
+struct destination {
+	struct vmf_session *session;
+	struct vmf_listener listener;
+	struct vmf_hello hello;
+	uint32_t map[VFIO_MULTIFD_MAX_DEVICES];
+};
+
+static uint32_t get_be32(const uint8_t *bytes)
+{
+	uint32_t value;
+
+	memcpy(&value, bytes, sizeof(value));
+	return be32toh(value);
+}
+
+/* Waits for a connection that has said what it is. */
+static int next_connection(struct destination *dst, bool patient,
+			   const char *what,
+			   uint8_t head[static VMF_LISTENER_HEAD])
+{
+	struct vmf_listener *listener = &dst->listener;
+	int sock, ret;
+
+	for (;;) {
+		sock = vmf_listener_next(listener, head);
+		if (sock >= 0)
+			return sock;
+		ret = vmf_session_wait(dst->session, &(struct vmf_wait){
+			.fds = vmf_listener_fds(listener),
+			.nfds = listener->waiting + 1,
+			.patient = patient,
+			.what = what,
+			.until = vmf_listener_deadline(listener),
+		});
+		if (ret < 0)
+			return ret;
+	}
+}
+
+static int accept_main(struct destination *dst)
+{
+	uint8_t head[VMF_LISTENER_HEAD];
+	int sock;
+
+	for (;;) {
+		sock = next_connection(dst, true, NULL, head);
+		if (sock < 0)
+			return sock;
+		if (get_be32(head) == VMF_MESSAGE_MAGIC)
+			break;
+		close(sock);
+	}
+	vmf_session_attach(dst->session, sock);
+	return 0;
+}
+
+/* The id of the channel that @head begins, or -EPROTO for a stranger. */
+static int channel_id(const struct destination *dst,
+		      const uint8_t head[static VMF_LISTENER_HEAD])
+{
+	if (get_be32(head) != INIT_MAGIC ||
+	    get_be32(head + INIT_AT_VERSION) != INIT_VERSION ||
+	    memcmp(head + INIT_AT_UUID, dst->hello.uuid,
+		   sizeof(dst->hello.uuid)) ||
+	    head[INIT_AT_ID] >= dst->hello.channels)
+		return -EPROTO;
+	return head[INIT_AT_ID];
+}
+
+static int accept_channels(struct destination *dst)
+{
+	struct vmf_session *session = dst->session;
+	uint8_t head[VMF_LISTENER_HEAD];
+	uint32_t count = 0;
+	int sock, id, ret;
+
+	session->running = true;
+	vmf_session_step(session);
+	while (count < dst->hello.channels) {
+		sock = next_connection(dst, false,
+				       "the source to open its channels", head);
+		if (sock < 0)
+			return sock;
+		id = channel_id(dst, head);
+		if (id < 0) {
+			close(sock);
+			continue;
+		}
+		ret = vmf_engine_add_channel(session->engine, sock, id,
+					     &session->error);
+		close(sock);
+		if (ret)
+			return ret;
+		vmf_session_step(session);
+		count++;
+	}
+	vmf_listener_close(&dst->listener);
+	return 0;
+}
+
+static int resume(struct destination *dst)
+{
+	struct vmf_session *session = dst->session;
+	uint32_t i;
+	int ret;
+
+	vmf_session_step(session);
+	ret = vmf_team_set_state(session, VFIO_DEVICE_STATE_RESUMING);
+	if (ret)
+		return ret;
+
+	for (i = 0; i < session->params->devices; i++) {
+		const struct vmf_device *device = &session->params->device[i];
+		struct vmf_session_device *own = &session->device[i];
+
+		ret = vmf_engine_add_device(session->engine, own->data_fd,
+					    device->idstr, device->instance_id,
+					    &own->index, &session->error);
+		if (ret)
+			return ret;
+		close(own->data_fd);
+		own->data_fd = -1;
+	}
+	return 0;
+}
+
+static int listen_there(struct destination *dst)
+{
+	struct vmf_session *session = dst->session;
+	char name[VMF_NET_NAME_SIZE];
+	int ret;
+
+	ret = vmf_listener_open(&dst->listener, session->params->address,
+				session->params->timeout, &session->error);
+	if (ret)
+		return ret;
+	session->stage = VMF_STAGE_NEGOTIATE;
+	vmf_net_name(dst->listener.sock, name);
+	return vmf_session_event(session, VMF_EVENT_LISTENING, name);
+}
+
+static int negotiate(struct destination *dst)
+{
+	struct vmf_session *session = dst->session;
+	int ret;
+
+	ret = accept_main(dst);
+	if (ret)
+		return ret;
+
+	ret = vmf_session_wait(session, &(struct vmf_wait){
+		.messages = 1 << VMF_HELLO, .what = "HELLO" });
+	if (ret < 0)
+		return ret;
+	ret = vmf_negotiate_get_hello(session, &dst->hello);
+	if (!ret)
+		ret = vmf_negotiate_match(session, &dst->hello, dst->map);
+	if (!ret)
+		ret = vmf_negotiate_setup(session, dst->hello.uuid);
+	if (!ret)
+		ret = resume(dst);
+	if (!ret)
+		ret = vmf_negotiate_send_ack(session);
+	if (!ret)
+		ret = accept_channels(dst);
+	if (!ret)
+		ret = vmf_engine_switchover(session->engine, &session->error);
+	if (!ret)
+		ret = vmf_session_send_bare(session, VMF_READY);
+	if (ret)
+		return ret;
+
+	vmf_session_mark(session, VMF_TIME_NEGOTIATED);
+	return vmf_session_event(session, VMF_EVENT_NEGOTIATED, NULL);
+}
+
+/* What the source says that it sent has to be what has come. */
+static int compare(struct destination *dst)
+{
+	struct vmf_session *session = dst->session;
+	struct vmf_message *in = &session->in;
+	uint64_t bytes, packets;
+	uint32_t i, own;
+
+	vmf_session_count(session);
+	for (i = 0; i < dst->hello.devices; i++) {
+		own = dst->map[i];
+		bytes = vmf_message_get_u64(in);
+		packets = vmf_message_get_u64(in);
+		if (!in->bad && (bytes != session->report->device[own].bytes ||
+		    packets != session->report->device[own].packets))
+			return vmf_error_set(&session->error, -EBADMSG,
+					     "device %s: %" PRIu64 " bytes in %" PRIu64 " packets were sent, %" PRIu64 " in %" PRIu64 " came",
+					     dst->hello.device[i].idstr, bytes,
+					     packets,
+					     session->report->device[own].bytes,
+					     session->report->device[own].packets);
+	}
+	return vmf_message_end(in, &session->error);
+}
+
+static int stream(struct destination *dst)
+{
+	struct vmf_session *session = dst->session;
+	bool sent = false;
+	int ret;
+
+	ret = vmf_session_wait(session, &(struct vmf_wait){
+		.messages = 1 << VMF_STOPPING, .patient = true });
+	if (ret < 0)
+		return ret;
+	session->stage = VMF_STAGE_STOP;
+	vmf_session_mark(session, VMF_TIME_STOPPED);
+
+	while (!sent || !session->done) {
+		ret = vmf_session_wait(session, &(struct vmf_wait){
+			.messages = sent ? 0 : 1 << VMF_SENT,
+			.done = !session->done,
+			.what = "the device state to come",
+		});
+		if (ret < 0)
+			return ret;
+		sent = sent || ret == VMF_SENT;
+		if (ret == VMF_WOKEN_DONE)
+			vmf_session_mark(session, VMF_TIME_STREAMED);
+	}
+	return compare(dst);
+}
+
+/* From `loaded` on only the source's word decides what becomes of this end. */
+static int load(struct destination *dst)
+{
+	struct vmf_session *session = dst->session;
+	uint64_t start = vmf_clock_ns();
+	int ret;
+
+	vmf_session_step(session);
+	ret = vmf_team_set_state(session, VFIO_DEVICE_STATE_STOP);
+	if (ret)
+		return ret;
+	vmf_session_mark(session, VMF_TIME_LOADED);
+	session->report->load_ns =
+		session->report->time_ns[VMF_TIME_LOADED] - start;
+
+	ret = vmf_config_take(session);
+	if (!ret)
+		ret = vmf_session_event(session, VMF_EVENT_LOADED, NULL);
+	if (ret)
+		return ret;
+
+	session->stage = VMF_STAGE_LOADED;
+	vmf_message_start(&session->out, VMF_LOADED);
+	vmf_message_put_u64(&session->out, session->report->load_ns);
+	return vmf_session_send(session);
+}
+
+static int commit(struct destination *dst)
+{
+	struct vmf_session *session = dst->session;
+	int ret;
+
+	vmf_session_step(session);
+	ret = vmf_session_wait(session, &(struct vmf_wait){
+		.messages = 1 << VMF_COMMIT,
+		.what = "the source to commit",
+	});
+	if (ret < 0) {
+		/* A source that says that it failed has not committed. */
+		if (session->peer_failed)
+			session->stage = VMF_STAGE_STOP;
+		return ret;
+	}
+
+	session->stage = VMF_STAGE_COMMIT;
+	vmf_session_step(session);
+	ret = vmf_config_write(session);
+	if (!ret)
+		ret = vmf_session_event(session, VMF_EVENT_COMMITTED, NULL);
+	if (ret)
+		return ret;
+
+	vmf_session_mark(session, VMF_TIME_COMMITTED);
+	return vmf_session_send_bare(session, VMF_COMMITTED);
+}
+
+static int run(struct vmf_session *session)
+{
+	struct destination *dst = calloc(1, sizeof(*dst));
+	int ret;
+
+	if (!dst)
+		return -ENOMEM;
+	dst->session = session;
+
+	ret = listen_there(dst);
+	if (!ret)
+		ret = negotiate(dst);
+	if (!ret)
+		ret = stream(dst);
+	if (!ret)
+		ret = load(dst);
+	if (!ret)
+		ret = commit(dst);
+
+	vmf_listener_close(&dst->listener);
+	free(dst);
+	return ret;
+}
+
+enum vmf_outcome vmf_recv(const struct vmf_params *params,
+			  struct vmf_report *report)
+{
+	return vmf_transfer_run(params, report, VFIO_MULTIFD_RECV, run);
+}

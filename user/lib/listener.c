@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "listener.h"
+
+#include "clock.h"
+#include "error.h"
+#include "net.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int vmf_listener_open(struct vmf_listener *listener, const char *address,
+		      uint32_t timeout, struct vmf_error *error)
+{
+	listener->waiting = 0;
+	listener->timeout = timeout;
+	listener->sock = vmf_net_listen(address, error);
+	if (listener->sock < 0)
+		return listener->sock;
+
+	/* A connection may be gone by the time that it is accepted. */
+	if (fcntl(listener->sock, F_SETFL, O_NONBLOCK) < 0)
+		return vmf_error_set(error, -errno, "listening socket: %s",
+				     strerror(errno));
+	return 0;
+}
+
+static void drop(struct vmf_listener *listener, uint32_t i)
+{
+	listener->waiting--;
+	listener->list[i] = listener->list[listener->waiting];
+}
+
+void vmf_listener_close(struct vmf_listener *listener)
+{
+	while (listener->waiting) {
+		close(listener->list[0].sock);
+		drop(listener, 0);
+	}
+	if (listener->sock >= 0)
+		close(listener->sock);
+	listener->sock = -1;
+}
+
+struct pollfd *vmf_listener_fds(struct vmf_listener *listener)
+{
+	uint32_t i;
+
+	listener->fds[0] = (struct pollfd){
+		/* Those who come now stay in the kernel's queue. */
+		.fd = listener->waiting < VMF_LISTENER_WAITING ?
+		      listener->sock : -1,
+		.events = POLLIN,
+	};
+	for (i = 0; i < listener->waiting; i++)
+		listener->fds[i + 1] = (struct pollfd){
+			.fd = listener->list[i].sock,
+			.events = POLLIN,
+		};
+	return listener->fds;
+}
+
+/* Makes poll() wake for @bytes or for the end, not for each byte. */
+static void set_low_water(int sock, int bytes)
+{
+	setsockopt(sock, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes));
+}
+
+static void accept_all(struct vmf_listener *listener)
+{
+	int sock;
+
+	while (listener->waiting < VMF_LISTENER_WAITING) {
+		sock = accept4(listener->sock, NULL, NULL, SOCK_CLOEXEC);
+		if (sock < 0)
+			return;
+
+		vmf_net_tune(sock);
+		set_low_water(sock, VMF_LISTENER_HEAD);
+		listener->list[listener->waiting++] = (struct vmf_waiting){
+			.sock = sock,
+			.deadline = vmf_clock_ns() +
+				    listener->timeout * VMF_NS_PER_S,
+		};
+	}
+}
+
+/* True if @sock will never have more bytes than it has. */
+static bool ended(int sock)
+{
+	struct pollfd fd = { .fd = sock, .events = POLLRDHUP };
+
+	return poll(&fd, 1, 0) > 0;
+}
+
+int vmf_listener_next(struct vmf_listener *listener,
+		      uint8_t head[static VMF_LISTENER_HEAD])
+{
+	uint32_t i = 0;
+	ssize_t got;
+	int sock;
+
+	accept_all(listener);
+
+	while (i < listener->waiting) {
+		sock = listener->list[i].sock;
+		got = recv(sock, head, VMF_LISTENER_HEAD,
+			   MSG_PEEK | MSG_DONTWAIT);
+		if (got == VMF_LISTENER_HEAD) {
+			set_low_water(sock, 1);
+			drop(listener, i);
+			return sock;
+		}
+		if (ended(sock) ||
+		    vmf_clock_ns() >= listener->list[i].deadline) {
+			close(sock);
+			drop(listener, i);
+		} else {
+			i++;
+		}
+	}
+	return -EAGAIN;
+}
+
+uint64_t vmf_listener_deadline(const struct vmf_listener *listener)
+{
+	uint64_t first = UINT64_MAX;
+	uint32_t i;
+
+	for (i = 0; i < listener->waiting; i++)
+		if (listener->list[i].deadline < first)
+			first = listener->list[i].deadline;
+	return first;
+}

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Framing of the main channel.  The receive buffer has a fixed size and every
+ * type its own bounds, so no number of the peer sizes anything here.
+ */
+#include "message.h"
+
+#include "clock.h"
+#include "error.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+
+static const struct message_type {
+	const char *name;
+	uint32_t min;		/* bytes of body */
+	uint32_t max;
+} types[] = {
+	[VMF_HELLO]	= { "HELLO", VMF_MESSAGE_HELLO_HEAD +
+			    VMF_MESSAGE_HELLO_DEVICE, VMF_MESSAGE_MAX_BODY },
+	[VMF_HELLO_ACK]	= { "HELLO_ACK", 16, 16 },
+	[VMF_REFUSE]	= { "REFUSE", 1, VMF_TEXT_SIZE - 1 },
+	[VMF_READY]	= { "READY", 0, 0 },
+	[VMF_STOPPING]	= { "STOPPING", 0, 0 },
+	[VMF_SENT]	= { "SENT", VMF_MESSAGE_SENT_DEVICE,
+			    VFIO_MULTIFD_MAX_DEVICES *
+			    VMF_MESSAGE_SENT_DEVICE },
+	[VMF_LOADED]	= { "LOADED", 8, 8 },
+	[VMF_FAILED]	= { "FAILED", 1, VMF_TEXT_SIZE - 1 },
+	[VMF_COMMIT]	= { "COMMIT", 0, 0 },
+	[VMF_COMMITTED]	= { "COMMITTED", 0, 0 },
+	[VMF_HEARTBEAT]	= { "HEARTBEAT", 8, 8 },
+};
+
+static const struct message_type *find_type(uint16_t type)
+{
+	if (type >= sizeof(types) / sizeof(types[0]) || !types[type].name)
+		return NULL;
+	return &types[type];
+}
+
+const char *vmf_message_name(uint16_t type)
+{
+	const struct message_type *found = find_type(type);
+
+	return found ? found->name : "?";
+}
+
+void vmf_message_start(struct vmf_message *message, uint16_t type)
+{
+	message->type = type;
+	message->at = VMF_MESSAGE_HEADER;
+	message->bad = false;
+}
+
+void vmf_message_put(struct vmf_message *message, const void *data,
+		     size_t size)
+{
+	if (size > sizeof(message->bytes) - message->at) {
+		message->bad = true;
+		return;
+	}
+	memcpy(message->bytes + message->at, data, size);
+	message->at += size;
+}
+
+void vmf_message_put_u16(struct vmf_message *message, uint16_t value)
+{
+	value = htobe16(value);
+	vmf_message_put(message, &value, sizeof(value));
+}
+
+void vmf_message_put_u32(struct vmf_message *message, uint32_t value)
+{
+	value = htobe32(value);
+	vmf_message_put(message, &value, sizeof(value));
+}
+
+void vmf_message_put_u64(struct vmf_message *message, uint64_t value)
+{
+	value = htobe64(value);
+	vmf_message_put(message, &value, sizeof(value));
+}
+
+int vmf_message_send(struct vmf_message *message, int sock, uint32_t timeout,
+		     struct vmf_error *error)
+{
+	uint64_t deadline = vmf_clock_ns() + timeout * VMF_NS_PER_S;
+	struct pollfd pfd = { .fd = sock, .events = POLLOUT };
+	uint32_t end = message->at, sent = 0;
+	ssize_t ret;
+
+	message->length = end - VMF_MESSAGE_HEADER;
+	message->at = 0;
+	vmf_message_put_u32(message, VMF_MESSAGE_MAGIC);
+	vmf_message_put_u16(message, message->type);
+	vmf_message_put_u16(message, 0);
+	vmf_message_put_u32(message, message->length);
+
+	while (sent < end) {
+		ret = send(sock, message->bytes + sent, end - sent,
+			   MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (ret >= 0) {
+			sent += ret;
+			continue;
+		}
+		if (errno == EINTR)
+			continue;
+		if (errno == EAGAIN) {
+			errno = ETIMEDOUT;
+			if (poll(&pfd, 1, vmf_clock_ms_until(deadline)) > 0 ||
+			    vmf_clock_ns() < deadline)
+				continue;
+		}
+		return vmf_error_set(error, -errno, "sending %s: %s",
+				     vmf_message_name(message->type),
+				     strerror(errno));
+	}
+	return 0;
+}
+
+static int check_header(struct vmf_message *message, struct vmf_error *error)
+{
+	const struct message_type *type;
+	uint16_t reserved;
+	uint32_t magic;
+
+	message->at = 0;
+	message->bad = false;
+	message->length = 0;
+	magic = vmf_message_get_u32(message);
+	message->type = vmf_message_get_u16(message);
+	reserved = vmf_message_get_u16(message);
+	message->length = vmf_message_get_u32(message);
+
+	if (magic != VMF_MESSAGE_MAGIC)
+		return vmf_error_set(error, -EPROTO,
+				     "message magic 0x%08x, expected 0x%08x",
+				     magic, VMF_MESSAGE_MAGIC);
+	type = find_type(message->type);
+	if (!type || reserved)
+		return vmf_error_set(error, -EPROTO,
+				     "message of unknown type %u, %u",
+				     message->type, reserved);
+	if (message->length < type->min || message->length > type->max)
+		return vmf_error_set(error, -EPROTO,
+				     "message %s of %u bytes, expected %u to %u",
+				     type->name, message->length, type->min,
+				     type->max);
+	return 0;
+}
+
+int vmf_message_recv(struct vmf_message *message, int sock,
+		     struct vmf_error *error)
+{
+	uint32_t end = VMF_MESSAGE_HEADER;
+	ssize_t got;
+	int ret;
+
+	if (message->have >= VMF_MESSAGE_HEADER)
+		end += message->length;
+
+	while (message->have < end) {
+		got = recv(sock, message->bytes + message->have,
+			   end - message->have, MSG_DONTWAIT);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0 && errno == EAGAIN)
+			return 0;
+		if (got < 0)
+			return vmf_error_set(error, -errno,
+					     "main channel: %s",
+					     strerror(errno));
+		if (!got)
+			return vmf_error_set(error, -EPIPE,
+					     "main channel: closed%s",
+					     message->have ?
+					     " in the middle of a message" :
+					     "");
+
+		message->have += got;
+		if (message->have == VMF_MESSAGE_HEADER) {
+			ret = check_header(message, error);
+			if (ret)
+				return ret;
+			end += message->length;
+		}
+	}
+
+	message->have = 0;
+	return 1;
+}
+
+void vmf_message_get(struct vmf_message *message, void *data, size_t size)
+{
+	if (size > VMF_MESSAGE_HEADER + message->length - message->at) {
+		message->bad = true;
+		memset(data, 0, size);
+		return;
+	}
+	memcpy(data, message->bytes + message->at, size);
+	message->at += size;
+}
+
+uint16_t vmf_message_get_u16(struct vmf_message *message)
+{
+	uint16_t value;
+
+	vmf_message_get(message, &value, sizeof(value));
+	return be16toh(value);
+}
+
+uint32_t vmf_message_get_u32(struct vmf_message *message)
+{
+	uint32_t value;
+
+	vmf_message_get(message, &value, sizeof(value));
+	return be32toh(value);
+}
+
+uint64_t vmf_message_get_u64(struct vmf_message *message)
+{
+	uint64_t value;
+
+	vmf_message_get(message, &value, sizeof(value));
+	return be64toh(value);
+}
+
+void vmf_message_get_text(struct vmf_message *message,
+			  char text[static VMF_TEXT_SIZE])
+{
+	size_t size = VMF_MESSAGE_HEADER + message->length - message->at;
+
+	if (size >= VMF_TEXT_SIZE) {
+		message->bad = true;
+		size = 0;
+	}
+	vmf_message_get(message, text, size);
+	text[size] = '\0';
+	vmf_error_clean(text);
+}
+
+int vmf_message_end(const struct vmf_message *message, struct vmf_error *error)
+{
+	if (message->bad ||
+	    message->at != VMF_MESSAGE_HEADER + message->length)
+		return vmf_error_set(error, -EPROTO,
+				     "message %s does not have the size that its content needs",
+				     vmf_message_name(message->type));
+	return 0;
+}

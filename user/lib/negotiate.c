@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "negotiate.h"
+
+#include "error.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+bool vmf_negotiate_name_ok(const char idstr[static VFIO_MULTIFD_IDSTR_SIZE])
+{
+	size_t i, length = strnlen(idstr, VFIO_MULTIFD_IDSTR_SIZE);
+
+	if (!length || length == VFIO_MULTIFD_IDSTR_SIZE)
+		return false;
+	for (i = 0; i < length; i++)
+		if (idstr[i] <= ' ' || idstr[i] > '~')
+			return false;
+	return true;
+}
+
+bool vmf_negotiate_same_name(const char *a, uint32_t a_instance,
+			     const char *b, uint32_t b_instance)
+{
+	return a_instance == b_instance && !strcmp(a, b);
+}
+
+static void put_identity(struct vmf_message *out,
+			 const struct vmf_identity *identity)
+{
+	uint32_t i;
+
+	vmf_message_put_u64(out, identity->migration_flags);
+	for (i = 0; i < VFIO_PCI_NUM_REGIONS; i++)
+		vmf_message_put_u64(out, identity->region_size[i]);
+	vmf_message_put_u16(out, identity->vendor);
+	vmf_message_put_u16(out, identity->device);
+	vmf_message_put_u32(out, identity->class_code << 8 |
+			    identity->revision);
+}
+
+static void get_identity(struct vmf_message *in, struct vmf_identity *identity)
+{
+	uint32_t class_revision, i;
+
+	identity->migration_flags = vmf_message_get_u64(in);
+	for (i = 0; i < VFIO_PCI_NUM_REGIONS; i++)
+		identity->region_size[i] = vmf_message_get_u64(in);
+	identity->vendor = vmf_message_get_u16(in);
+	identity->device = vmf_message_get_u16(in);
+	class_revision = vmf_message_get_u32(in);
+	identity->class_code = class_revision >> 8;
+	identity->revision = class_revision & 0xff;
+}
+
+static uint64_t own_features(const struct vmf_session *session)
+{
+	return session->params->features &
+	       vmf_engine_info(session->engine)->features;
+}
+
+int vmf_negotiate_put_hello(struct vmf_session *session,
+			    uint8_t uuid[static VFIO_MULTIFD_UUID_SIZE])
+{
+	const struct vmf_params *params = session->params;
+	struct vmf_message *out = &session->out;
+	uint32_t i;
+
+	if (getrandom(uuid, VFIO_MULTIFD_UUID_SIZE, 0) !=
+	    VFIO_MULTIFD_UUID_SIZE)
+		return vmf_error_set(&session->error, -errno, "getrandom: %s",
+				     strerror(errno));
+
+	vmf_message_start(out, VMF_HELLO);
+	vmf_message_put_u16(out, VMF_MESSAGE_VERSION);
+	vmf_message_put_u16(out, VMF_MESSAGE_VERSION);
+	vmf_message_put_u32(out, params->channels);
+	vmf_message_put_u64(out, own_features(session));
+	vmf_message_put_u32(out, params->packet_size);
+	vmf_message_put_u32(out, params->devices);
+	vmf_message_put(out, uuid, VFIO_MULTIFD_UUID_SIZE);
+	for (i = 0; i < params->devices; i++) {
+		const struct vmf_device *device = &params->device[i];
+
+		vmf_message_put(out, device->idstr, sizeof(device->idstr));
+		vmf_message_put_u32(out, device->instance_id);
+		vmf_message_put_u32(out, device->config_fd >= 0 ?
+				    VMF_HELLO_CONFIG : 0);
+		put_identity(out, &session->device[i].identity);
+	}
+	return 0;
+}
+
+int vmf_negotiate_get_hello(struct vmf_session *session,
+			    struct vmf_hello *hello)
+{
+	struct vmf_message *in = &session->in;
+	uint16_t low = vmf_message_get_u16(in);
+	uint16_t high = vmf_message_get_u16(in);
+	uint32_t i;
+
+	/* Of another version only these two numbers are known. */
+	if (low > VMF_MESSAGE_VERSION || high < VMF_MESSAGE_VERSION)
+		return vmf_error_set(&session->error, -EPROTONOSUPPORT,
+				     "the source speaks versions %u to %u of the protocol, the destination version %u",
+				     low, high, VMF_MESSAGE_VERSION);
+
+	hello->channels = vmf_message_get_u32(in);
+	hello->features = vmf_message_get_u64(in);
+	hello->packet_size = vmf_message_get_u32(in);
+	hello->devices = vmf_message_get_u32(in);
+	vmf_message_get(in, hello->uuid, sizeof(hello->uuid));
+	if (hello->devices > VFIO_MULTIFD_MAX_DEVICES)
+		return vmf_error_set(&session->error, -E2BIG,
+				     "the source has %u devices, the limit is %u",
+				     hello->devices, VFIO_MULTIFD_MAX_DEVICES);
+	for (i = 0; i < hello->devices; i++) {
+		struct vmf_hello_device *device = &hello->device[i];
+
+		vmf_message_get(in, device->idstr, sizeof(device->idstr));
+		device->instance_id = vmf_message_get_u32(in);
+		device->flags = vmf_message_get_u32(in);
+		get_identity(in, &device->identity);
+		if (!in->bad && !vmf_negotiate_name_ok(device->idstr))
+			return vmf_error_set(&session->error, -EPROTO,
+					     "HELLO: device %u has no proper name",
+					     i);
+	}
+	return vmf_message_end(in, &session->error);
+}
+
+/* Sets the error for something of device @name that is not alike. */
+static int differ(struct vmf_session *session, const char *name,
+		  const char *what, uint64_t source, uint64_t destination)
+{
+	return vmf_error_set(&session->error, -ENODEV,
+			     "device %s: %s is 0x%" PRIx64 " at the source, 0x%" PRIx64 " at the destination",
+			     name, what, source, destination);
+}
+
+static int match_identity(struct vmf_session *session, const char *name,
+			  const struct vmf_identity *source,
+			  const struct vmf_identity *destination)
+{
+	char what[32];
+	uint32_t i;
+
+	if (source->vendor != destination->vendor ||
+	    source->device != destination->device)
+		return vmf_error_set(&session->error, -ENODEV,
+				     "device %s: PCI id is %04x:%04x at the source, %04x:%04x at the destination",
+				     name, source->vendor, source->device,
+				     destination->vendor, destination->device);
+	if (source->class_code != destination->class_code)
+		return differ(session, name, "PCI class", source->class_code,
+			      destination->class_code);
+	if (source->revision != destination->revision)
+		return differ(session, name, "PCI revision", source->revision,
+			      destination->revision);
+	for (i = 0; i < VFIO_PCI_NUM_REGIONS; i++) {
+		if (source->region_size[i] == destination->region_size[i])
+			continue;
+		snprintf(what, sizeof(what), "size of region %u", i);
+		return differ(session, name, what, source->region_size[i],
+			      destination->region_size[i]);
+	}
+	/* What the source may use the destination must know; not vice versa. */
+	if (source->migration_flags & ~destination->migration_flags)
+		return differ(session, name, "set of migration flags",
+			      source->migration_flags,
+			      destination->migration_flags);
+	return 0;
+}
+
+/* Finds the destination's device for number @from of the source's. */
+static int match_device(struct vmf_session *session,
+			const struct vmf_hello_device *from, uint32_t *to)
+{
+	const struct vmf_params *params = session->params;
+	bool has_config, wants_config = from->flags & VMF_HELLO_CONFIG;
+	uint32_t i;
+
+	for (i = 0; i < params->devices; i++)
+		if (vmf_negotiate_same_name(from->idstr, from->instance_id,
+					    params->device[i].idstr,
+					    params->device[i].instance_id))
+			break;
+	if (i == params->devices)
+		return vmf_error_set(&session->error, -ENODEV,
+				     "device %s: the destination has none of this name",
+				     from->idstr);
+	*to = i;
+
+	if (from->flags & ~VMF_HELLO_CONFIG)
+		return vmf_error_set(&session->error, -EPROTO,
+				     "device %s: unknown flags 0x%x in HELLO",
+				     from->idstr, from->flags);
+	has_config = params->device[i].config_fd >= 0;
+	if (has_config != wants_config)
+		return vmf_error_set(&session->error, -ENODEV,
+				     "device %s: only the %s has a config-fd",
+				     from->idstr, has_config ?
+				     "destination" : "source");
+	return match_identity(session, from->idstr, &from->identity,
+			      &session->device[i].identity);
+}
+
+int vmf_negotiate_match(struct vmf_session *session,
+			const struct vmf_hello *hello,
+			uint32_t map[static VFIO_MULTIFD_MAX_DEVICES])
+{
+	const struct vfio_multifd_info *info = vmf_engine_info(session->engine);
+	uint32_t i, j;
+	int ret;
+
+	if (hello->devices != session->params->devices)
+		return vmf_error_set(&session->error, -ENODEV,
+				     "the source has %u devices, the destination %u",
+				     hello->devices, session->params->devices);
+	if (!hello->channels || hello->channels > info->max_channels)
+		return vmf_error_set(&session->error, -EINVAL,
+				     "the source wants %u channels, the destination takes 1 to %u",
+				     hello->channels, info->max_channels);
+	if (hello->packet_size < info->min_packet ||
+	    hello->packet_size > info->max_packet)
+		return vmf_error_set(&session->error, -EINVAL,
+				     "the source wants packets of %u bytes, the destination takes %u to %u",
+				     hello->packet_size, info->min_packet,
+				     info->max_packet);
+
+	for (i = 0; i < hello->devices; i++) {
+		ret = match_device(session, &hello->device[i], &map[i]);
+		if (ret)
+			return ret;
+		for (j = 0; j < i; j++)
+			if (map[j] == map[i])
+				return vmf_error_set(&session->error, -EPROTO,
+						     "device %s: twice in HELLO",
+						     hello->device[i].idstr);
+	}
+
+	session->report->channels = hello->channels;
+	session->report->packet_size = hello->packet_size;
+	session->report->features = hello->features & own_features(session);
+	return 0;
+}
+
+int vmf_negotiate_send_ack(struct vmf_session *session)
+{
+	struct vmf_message *out = &session->out;
+
+	vmf_message_start(out, VMF_HELLO_ACK);
+	vmf_message_put_u16(out, VMF_MESSAGE_VERSION);
+	vmf_message_put_u16(out, 0);
+	vmf_message_put_u32(out, 0);
+	vmf_message_put_u64(out, session->report->features);
+	session->agreed = true;
+	return vmf_session_send(session);
+}
+
+int vmf_negotiate_get_ack(struct vmf_session *session)
+{
+	struct vmf_message *in = &session->in;
+	uint16_t version = vmf_message_get_u16(in);
+	uint64_t features;
+
+	vmf_message_get_u16(in);
+	vmf_message_get_u32(in);
+	features = vmf_message_get_u64(in);
+	if (version != VMF_MESSAGE_VERSION ||
+	    features & ~own_features(session))
+		return vmf_error_set(&session->error, -EPROTO,
+				     "HELLO_ACK: version %u, features 0x%" PRIx64 " were not offered",
+				     version, features);
+
+	session->agreed = true;
+	session->report->channels = session->params->channels;
+	session->report->packet_size = session->params->packet_size;
+	session->report->features = features;
+	return vmf_message_end(in, &session->error);
+}
+
+int vmf_negotiate_setup(struct vmf_session *session,
+			const uint8_t uuid[static VFIO_MULTIFD_UUID_SIZE])
+{
+	struct vfio_multifd_setup setup = {
+		.role = session->role,
+		.channels = session->report->channels,
+		.features = session->report->features,
+		.packet_size = session->report->packet_size,
+	};
+
+	memcpy(setup.uuid, uuid, sizeof(setup.uuid));
+	return vmf_engine_setup(session->engine, &setup, &session->error);
+}

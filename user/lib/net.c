@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Addresses and sockets, IPv4 and IPv6 alike.
+ */
+#include "net.h"
+
+#include "clock.h"
+#include "error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LOOPBACK	"127.0.0.1"	/* where no host is named */
+
+/*
+ * Splits "HOST:PORT", "HOST", ":PORT", "[ADDRESS]:PORT" or "[ADDRESS]" in
+ * place.  More than one colon without brackets is an address alone.
+ */
+static int split(char *address, const char **host, const char **port)
+{
+	char *colon;
+
+	*host = address;
+	*port = VMF_DEFAULT_PORT;
+
+	if (*address == '[') {
+		colon = strchr(address, ']');
+		if (!colon)
+			return -EINVAL;
+		*host = address + 1;
+		*colon++ = '\0';
+		if (!*colon)
+			return 0;
+		if (*colon != ':')
+			return -EINVAL;
+	} else {
+		colon = strchr(address, ':');
+		if (!colon || strchr(colon + 1, ':'))
+			return 0;
+	}
+
+	*colon = '\0';
+	*port = colon + 1;
+	return **port ? 0 : -EINVAL;
+}
+
+static int resolve(const char *address, int flags, struct addrinfo **list,
+		   struct vmf_error *error)
+{
+	const struct addrinfo hints = {
+		.ai_socktype = SOCK_STREAM,
+		.ai_flags = flags,
+	};
+	const char *host, *port;
+	char *copy;
+	int ret;
+
+	copy = strdup(address);
+	if (!copy)
+		return vmf_error_set(error, -ENOMEM, "out of memory");
+
+	ret = split(copy, &host, &port);
+	if (ret) {
+		vmf_error_set(error, ret, "%s: not HOST:PORT", address);
+	} else {
+		ret = getaddrinfo(*host ? host : LOOPBACK, port, &hints, list);
+		if (ret)
+			ret = vmf_error_set(error, -EHOSTUNREACH, "%s: %s",
+					    address, gai_strerror(ret));
+	}
+	free(copy);
+	return ret;
+}
+
+void vmf_net_tune(int sock)
+{
+	const int on = 1;
+
+	setsockopt(sock, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
+static int wait_connected(int sock, uint32_t timeout, int cancel_fd)
+{
+	uint64_t deadline = vmf_clock_ns() + timeout * VMF_NS_PER_S;
+	struct pollfd fds[] = {
+		{ .fd = sock, .events = POLLOUT },
+		{ .fd = cancel_fd, .events = POLLIN },
+	};
+	socklen_t size = sizeof(int);
+	int ret;
+
+	do {
+		ret = poll(fds, 2, vmf_clock_ms_until(deadline));
+	} while (ret < 0 && errno == EINTR);
+
+	if (ret < 0)
+		return -errno;
+	if (!ret)
+		return -ETIMEDOUT;
+	if (fds[1].revents)
+		return -ECANCELED;
+	if (getsockopt(sock, SOL_SOCKET, SO_ERROR, &ret, &size) < 0)
+		return -errno;
+	return -ret;
+}
+
+static int connect_to(const struct sockaddr *addr, socklen_t size,
+		      uint32_t timeout, int cancel_fd)
+{
+	int sock, ret;
+
+	sock = socket(addr->sa_family,
+		      SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (sock < 0)
+		return -errno;
+
+	ret = connect(sock, addr, size) < 0 ? -errno : 0;
+	if (ret == -EINPROGRESS)
+		ret = wait_connected(sock, timeout, cancel_fd);
+	if (!ret && fcntl(sock, F_SETFL, 0) < 0)
+		ret = -errno;
+	if (ret) {
+		close(sock);
+		return ret;
+	}
+	vmf_net_tune(sock);
+	return sock;
+}
+
+int vmf_net_connect(const char *address, uint32_t timeout, int cancel_fd,
+		    struct vmf_error *error)
+{
+	struct addrinfo *list, *ai;
+	int ret;
+
+	ret = resolve(address, 0, &list, error);
+	if (ret)
+		return ret;
+
+	for (ai = list; ai; ai = ai->ai_next) {
+		ret = connect_to(ai->ai_addr, ai->ai_addrlen, timeout,
+				 cancel_fd);
+		if (ret >= 0 || ret == -ECANCELED)
+			break;
+	}
+	freeaddrinfo(list);
+	if (ret < 0)
+		return vmf_error_set(error, ret, "connecting to %s: %s",
+				     address, strerror(-ret));
+	return ret;
+}
+
+int vmf_net_connect_again(int sock, uint32_t timeout, int cancel_fd,
+			  struct vmf_error *error)
+{
+	struct sockaddr_storage addr;
+	socklen_t size = sizeof(addr);
+	int ret;
+
+	if (getpeername(sock, (struct sockaddr *)&addr, &size) < 0)
+		ret = -errno;
+	else
+		ret = connect_to((struct sockaddr *)&addr, size, timeout,
+				 cancel_fd);
+	if (ret < 0)
+		return vmf_error_set(error, ret, "connecting a channel: %s",
+				     strerror(-ret));
+	return ret;
+}
+
+static int listen_on(const struct addrinfo *ai)
+{
+	const int on = 1, off = 0;
+	int sock, ret;
+
+	sock = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (sock < 0)
+		return -errno;
+
+	setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	/* "[::]" stands for all addresses, of either family. */
+	if (ai->ai_family == AF_INET6)
+		setsockopt(sock, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+	if (bind(sock, ai->ai_addr, ai->ai_addrlen) < 0 ||
+	    listen(sock, VFIO_MULTIFD_MAX_CHANNELS) < 0) {
+		ret = -errno;
+		close(sock);
+		return ret;
+	}
+	return sock;
+}
+
+int vmf_net_listen(const char *address, struct vmf_error *error)
+{
+	struct addrinfo *list, *ai;
+	int ret;
+
+	if (!address)
+		address = LOOPBACK;
+	ret = resolve(address, 0, &list, error);
+	if (ret)
+		return ret;
+
+	for (ai = list; ai; ai = ai->ai_next) {
+		ret = listen_on(ai);
+		if (ret >= 0)
+			break;
+	}
+	freeaddrinfo(list);
+	if (ret < 0)
+		return vmf_error_set(error, ret, "listening on %s: %s",
+				     address, strerror(-ret));
+	return ret;
+}
+
+void vmf_net_name(int sock, char name[static VMF_NET_NAME_SIZE])
+{
+	char host[64] = "?", port[8] = "?";
+	struct sockaddr_storage addr = {};
+	socklen_t size = sizeof(addr);
+
+	if (!getsockname(sock, (struct sockaddr *)&addr, &size))
+		getnameinfo((struct sockaddr *)&addr, size, host, sizeof(host),
+			    port, sizeof(port),
+			    NI_NUMERICHOST | NI_NUMERICSERV);
+	snprintf(name, VMF_NET_NAME_SIZE,
+		 addr.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s", host, port);
+}

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The wait.  All that can happen to a transfer happens in vmf_session_wait(),
+ * so that source.c and destination.c read as the protocol does.
+ */
+#include "session.h"
+
+#include "clock.h"
+#include "error.h"
+#include "listener.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define HEARTBEAT_NS	VMF_NS_PER_S
+#define PROGRESS_NS	(200 * VMF_NS_PER_MS)
+
+enum { SOCK, ENGINE, CANCEL, OWN_FDS };
+
+static const char *peer_name(const struct vmf_session *session)
+{
+	return session->role == VFIO_MULTIFD_SEND ? "destination" : "source";
+}
+
+void vmf_session_step(struct vmf_session *session)
+{
+	session->step_ns = vmf_clock_ns();
+	session->steps++;
+}
+
+void vmf_session_mark(struct vmf_session *session, enum vmf_time time)
+{
+	session->report->time_ns[time] = vmf_clock_ns();
+}
+
+void vmf_session_attach(struct vmf_session *session, int sock)
+{
+	session->sock = sock;
+	session->heard_ns = vmf_clock_ns();
+	session->spoke_ns = session->heard_ns;
+	session->step_ns = session->heard_ns;
+}
+
+int vmf_session_event(struct vmf_session *session, enum vmf_event event,
+		      const char *text)
+{
+	const struct vmf_params *params = session->params;
+	int ret = params->event(params->opaque, event, text);
+
+	if (ret)
+		return vmf_error_set(&session->error, ret,
+				     "the VMM does not take the event \"%s\": %s",
+				     vmf_event_name(event), strerror(-ret));
+	return 0;
+}
+
+/*
+ * Once COMMIT came the destination runs, whether the source hears of it or
+ * not: the main channel may go then.
+ */
+static int lost(struct vmf_session *session, int ret)
+{
+	if (session->stage != VMF_STAGE_COMMIT)
+		return ret;
+	close(session->sock);
+	session->sock = -1;
+	return 0;
+}
+
+int vmf_session_send(struct vmf_session *session)
+{
+	int ret;
+
+	if (session->sock < 0)
+		return 0;
+	ret = vmf_message_send(&session->out, session->sock,
+			       session->params->timeout, &session->error);
+	session->spoke_ns = vmf_clock_ns();
+	return ret ? lost(session, ret) : 0;
+}
+
+int vmf_session_send_bare(struct vmf_session *session,
+			  enum vmf_message_type type)
+{
+	vmf_message_start(&session->out, type);
+	return vmf_session_send(session);
+}
+
+/*
+ * As long as the peer comes forward this end has patience, so that whoever is
+ * stuck is the one who gives up, and says why.
+ */
+static int take_heartbeat(struct vmf_session *session)
+{
+	uint64_t steps = vmf_message_get_u64(&session->in);
+
+	if (steps > session->peer_steps) {
+		session->peer_steps = steps;
+		session->step_ns = vmf_clock_ns();
+	}
+	return vmf_message_end(&session->in, &session->error);
+}
+
+/* What the peer refuses for has the same words here as there. */
+static int take_failure(struct vmf_session *session)
+{
+	char text[VMF_TEXT_SIZE];
+
+	session->peer_failed = true;
+	vmf_message_get_text(&session->in, text);
+	if (session->in.type == VMF_REFUSE)
+		return vmf_error_set(&session->error, -ECONNREFUSED, "%s",
+				     text);
+	return vmf_error_set(&session->error, -ECONNABORTED, "%s: %.*s",
+			     peer_name(session), VMF_TEXT_SIZE - 32, text);
+}
+
+/* Returns the type of an awaited message, 0 without one. */
+static int receive(struct vmf_session *session, const struct vmf_wait *wait)
+{
+	struct vmf_message *in = &session->in;
+	int ret;
+
+	ret = vmf_message_recv(in, session->sock, &session->error);
+	if (ret <= 0)
+		return ret;
+
+	session->heard_ns = vmf_clock_ns();
+	if (in->type == VMF_HEARTBEAT)
+		return take_heartbeat(session);
+	if (in->type == VMF_FAILED ||
+	    (in->type == VMF_REFUSE && wait->messages & 1 << VMF_HELLO_ACK))
+		return take_failure(session);
+	if (!(wait->messages & 1 << in->type))
+		return vmf_error_set(&session->error, -EPROTO,
+				     "the %s sent %s out of turn",
+				     peer_name(session),
+				     vmf_message_name(in->type));
+	vmf_session_step(session);
+	return in->type;
+}
+
+/*
+ * A channel that breaks is often the echo of a failure at the peer, which
+ * knows better what happened and is just about to say it.
+ */
+static void hear_peer_out(struct vmf_session *session)
+{
+	uint64_t deadline = vmf_clock_ns() + VMF_NS_PER_S;
+	struct pollfd fd = { .fd = session->sock, .events = POLLIN };
+	int ret;
+
+	while (poll(&fd, 1, vmf_clock_ms_until(deadline)) > 0) {
+		ret = vmf_message_recv(&session->in, session->sock, NULL);
+		if (ret < 0)
+			return;
+		if (ret && session->in.type == VMF_FAILED) {
+			take_failure(session);
+			return;
+		}
+	}
+}
+
+static int engine_failed(struct vmf_session *session,
+			 const struct vfio_multifd_status *status)
+{
+	char text[VMF_TEXT_SIZE];
+
+	vmf_engine_explain(session->engine, status, text, sizeof(text));
+	if (status->reason == VFIO_MULTIFD_REASON_SOCKET ||
+	    status->reason == VFIO_MULTIFD_REASON_EOF)
+		hear_peer_out(session);
+	return vmf_error_set(&session->error,
+			     status->error ? status->error : -EIO, "%s", text);
+}
+
+void vmf_session_count(struct vmf_session *session)
+{
+	struct vmf_report *report = session->report;
+	struct vfio_multifd_device_status status;
+	uint32_t i;
+
+	for (i = 0; i < session->params->devices; i++) {
+		if (vmf_engine_device_status(session->engine,
+					     session->device[i].index,
+					     &status))
+			continue;
+		report->device[i].bytes = status.bytes;
+		report->device[i].packets = status.packets;
+	}
+}
+
+/* Asks the engine how it stands, if that is due or it has news. */
+static int look(struct vmf_session *session, bool news)
+{
+	void (*progress)(void *opaque, const struct vmf_report *report) =
+		session->params->progress;
+	struct vfio_multifd_status status;
+	uint64_t now = vmf_clock_ns();
+	int ret;
+
+	if (!session->running || session->done)
+		return 0;
+	if (!news && now - session->looked_ns < PROGRESS_NS)
+		return 0;
+	session->looked_ns = now;
+
+	ret = vmf_engine_status(session->engine, &status);
+	if (ret)
+		return vmf_error_set(&session->error, ret, "engine status: %s",
+				     strerror(-ret));
+	if (status.state == VFIO_MULTIFD_STATE_FAILED)
+		return engine_failed(session, &status);
+
+	if (status.packets > session->report->packets)
+		vmf_session_step(session);
+	session->report->bytes = status.bytes;
+	session->report->packets = status.packets;
+	session->done = status.state == VFIO_MULTIFD_STATE_DONE;
+	if (progress && session->stage == VMF_STAGE_STOP) {
+		vmf_session_count(session);
+		progress(session->params->opaque, session->report);
+	}
+	return 0;
+}
+
+/* The heartbeat, and the limits of patience. */
+static int beat(struct vmf_session *session, const struct vmf_wait *wait)
+{
+	uint64_t limit = session->params->timeout * VMF_NS_PER_S;
+	uint64_t now = vmf_clock_ns();
+
+	if (!wait->patient && now - session->step_ns > limit)
+		return vmf_error_set(&session->error, -ETIMEDOUT,
+				     "no progress for %u seconds, waiting for %s",
+				     session->params->timeout, wait->what);
+	if (session->sock < 0)
+		return 0;
+	if (now - session->heard_ns > limit)
+		return lost(session,
+			    vmf_error_set(&session->error, -ETIMEDOUT,
+					  "nothing heard from the %s for %u seconds",
+					  peer_name(session),
+					  session->params->timeout));
+	if (now - session->spoke_ns < HEARTBEAT_NS)
+		return 0;
+
+	vmf_message_start(&session->out, VMF_HEARTBEAT);
+	vmf_message_put_u64(&session->out, session->steps);
+	return vmf_session_send(session);
+}
+
+/* When poll() has to return at the latest. */
+static uint64_t wake_time(const struct vmf_session *session,
+			  const struct vmf_wait *wait)
+{
+	uint64_t when = UINT64_MAX, limit;
+
+	if (!wait->patient) {
+		limit = session->params->timeout * VMF_NS_PER_S;
+		when = session->step_ns + limit + VMF_NS_PER_MS;
+	}
+	if (session->sock >= 0 && session->spoke_ns + HEARTBEAT_NS < when)
+		when = session->spoke_ns + HEARTBEAT_NS;
+	if (session->running && !session->done &&
+	    session->stage == VMF_STAGE_STOP &&
+	    session->looked_ns + PROGRESS_NS < when)
+		when = session->looked_ns + PROGRESS_NS;
+	if (wait->until && wait->until < when)
+		when = wait->until;
+	return when;
+}
+
+static int poll_all(struct vmf_session *session, const struct vmf_wait *wait,
+		    struct pollfd *fds)
+{
+	uint64_t when = wake_time(session, wait);
+	int ret;
+
+	fds[SOCK] = (struct pollfd){ session->sock, POLLIN, 0 };
+	fds[ENGINE] = (struct pollfd){ -1, POLLIN, 0 };
+	if (session->running && !session->done)
+		fds[ENGINE].fd = vmf_engine_fd(session->engine);
+	/* A cancel comes too late once the peer may be sure of this end. */
+	fds[CANCEL] = (struct pollfd){ -1, POLLIN, 0 };
+	if (session->stage < VMF_STAGE_LOADED)
+		fds[CANCEL].fd = session->params->cancel_fd;
+	if (wait->nfds)
+		memcpy(fds + OWN_FDS, wait->fds,
+		       wait->nfds * sizeof(*wait->fds));
+
+	do {
+		ret = poll(fds, OWN_FDS + wait->nfds, when == UINT64_MAX ?
+			   -1 : vmf_clock_ms_until(when));
+	} while (ret < 0 && errno == EINTR);
+	if (ret < 0)
+		return vmf_error_set(&session->error, -errno, "poll: %s",
+				     strerror(errno));
+	if (wait->nfds)
+		memcpy(wait->fds, fds + OWN_FDS,
+		       wait->nfds * sizeof(*wait->fds));
+	return 0;
+}
+
+static bool any_ready(const struct vmf_wait *wait)
+{
+	nfds_t i;
+
+	for (i = 0; i < wait->nfds; i++)
+		if (wait->fds[i].revents)
+			return true;
+	return false;
+}
+
+int vmf_session_wait(struct vmf_session *session, const struct vmf_wait *wait)
+{
+	struct pollfd fds[OWN_FDS + VMF_LISTENER_FDS];
+	int ret;
+
+	for (;;) {
+		if (wait->done && session->done)
+			return VMF_WOKEN_DONE;
+
+		ret = poll_all(session, wait, fds);
+		if (ret)
+			return ret;
+		if (fds[SOCK].revents) {
+			ret = receive(session, wait);
+			if (ret < 0)
+				ret = lost(session, ret);
+			if (ret)
+				return ret;
+		}
+		ret = look(session, fds[ENGINE].revents);
+		if (ret)
+			return ret;
+		if (fds[CANCEL].revents)
+			return vmf_error_set(&session->error, -ECANCELED,
+					     "cancelled");
+		if (any_ready(wait))
+			return VMF_WOKEN_FDS;
+		if (wait->until && vmf_clock_ns() >= wait->until)
+			return VMF_WOKEN_TIME;
+		ret = beat(session, wait);
+		if (ret)
+			return ret;
+	}
+}

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What both ends of a transfer have in common: the main channel with its
+ * heartbeat, the wait for everything that can happen, and the end.
+ */
+#ifndef VMF_SESSION_H
+#define VMF_SESSION_H
+
+#include "message.h"
+
+#include <poll.h>
+
+/* How far it went decides what a failure means. */
+enum vmf_stage {
+	VMF_STAGE_SETUP,	/* nothing was touched */
+	VMF_STAGE_NEGOTIATE,	/* nothing was stopped at the source */
+	VMF_STAGE_STOP,		/* the source can still take it back */
+	VMF_STAGE_LOADED,	/* the source's way back is closed */
+	VMF_STAGE_COMMIT,	/* destination: COMMIT came */
+};
+
+/**
+ * struct vmf_session_device - what a session knows of a device
+ * @identity: as VFIO shows it
+ * @data_fd: migration data fd of the device's present state, or -1
+ * @index: the engine's name for it
+ * @moved: the session has, or may have, changed the migration state
+ * @stuck: a call into the device did not return in time
+ * @config: config state, room for one byte more than the limit
+ * @config_size: bytes of it
+ * @config_at: destination: bytes written to the VMM
+ * @config_fd: -1 when all was read or written
+ */
+struct vmf_session_device {
+	struct vmf_identity identity;
+	int data_fd;
+	uint32_t index;
+	bool moved;
+	bool stuck;
+	uint8_t *config;
+	uint32_t config_size;
+	uint32_t config_at;
+	int config_fd;
+};
+
+/**
+ * struct vmf_session - one end of a transfer
+ * @params: of the caller
+ * @report: of the caller
+ * @role: enum vfio_multifd_role
+ * @stage: see there
+ * @error: what happened first
+ * @engine: NULL once closed
+ * @running: the engine's state is worth looking at
+ * @done: the engine is DONE
+ * @sock: main channel, -1 without
+ * @agreed: HELLO_ACK was sent, or came
+ * @peer_failed: FAILED or REFUSE came: nothing needs to be said to the peer
+ * @in: message that is being received, or was received last
+ * @out: message that is being built
+ * @heard_ns: when the peer was last heard
+ * @spoke_ns: when the last message was sent
+ * @looked_ns: when the engine was last asked
+ * @step_ns: when the transfer last came forward, here or at the peer
+ * @steps: how often it came forward here; the heartbeat tells the peer
+ * @peer_steps: how often it came forward at the peer
+ * @device: by the order of @params
+ */
+struct vmf_session {
+	const struct vmf_params *params;
+	struct vmf_report *report;
+	uint32_t role;
+	enum vmf_stage stage;
+	struct vmf_error error;
+	struct vmf_engine *engine;
+	bool running;
+	bool done;
+	int sock;
+	bool agreed;
+	bool peer_failed;
+	struct vmf_message in;
+	struct vmf_message out;
+	uint64_t heard_ns;
+	uint64_t spoke_ns;
+	uint64_t looked_ns;
+	uint64_t step_ns;
+	uint64_t steps;
+	uint64_t peer_steps;
+	struct vmf_session_device device[VFIO_MULTIFD_MAX_DEVICES];
+};
+
+/**
+ * struct vmf_wait - what to wait for
+ * @messages: bits, by enum vmf_message_type, of those that may come now
+ * @fds: to poll, or NULL
+ * @nfds: number of them
+ * @done: the engine has become DONE
+ * @patient: it may take as long as it wants, as long as the peer is there
+ * @what: names it, for the text of a timeout
+ * @until: CLOCK_MONOTONIC time in ns that ends the wait, 0 without
+ */
+struct vmf_wait {
+	uint32_t messages;
+	struct pollfd *fds;
+	nfds_t nfds;
+	bool done;
+	bool patient;
+	const char *what;
+	uint64_t until;
+};
+
+enum vmf_woken {
+	VMF_WOKEN_FDS	= 0x100,	/* above every message type */
+	VMF_WOKEN_DONE,
+	VMF_WOKEN_TIME,
+};
+
+/*
+ * Returns the type of the message that came, or enum vmf_woken, or a negative
+ * errno when the transfer is over: cancelled, timed out, failed in the engine
+ * or at the peer.  Meanwhile it keeps the heartbeat.
+ */
+int vmf_session_wait(struct vmf_session *session, const struct vmf_wait *wait);
+
+/* A step forward: what comes next has its own timeout. */
+void vmf_session_step(struct vmf_session *session);
+
+/* Starts to talk on @sock, which becomes the session's. */
+void vmf_session_attach(struct vmf_session *session, int sock);
+
+/* Sends session->out. */
+int vmf_session_send(struct vmf_session *session);
+
+/* Sends a message without a body. */
+int vmf_session_send_bare(struct vmf_session *session,
+			  enum vmf_message_type type);
+
+/* Tells the VMM. */
+int vmf_session_event(struct vmf_session *session, enum vmf_event event,
+		      const char *text);
+
+void vmf_session_mark(struct vmf_session *session, enum vmf_time time);
+
+/* Brings the counters of session->report up to date. */
+void vmf_session_count(struct vmf_session *session);
+
+#endif /* VMF_SESSION_H */

@@ -1,0 +1,327 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * libvfio-multifd: VFIO device state over parallel kernel TCP channels
+ *
+ * Three layers, each of which can be used without the next:
+ *
+ *   vmf_device_*()          the migration calls of a VFIO device fd
+ *   vmf_engine_*()          /dev/vfio-multifd, with a thread for each channel
+ *   vmf_send(), vmf_recv()  a whole transfer, as the vfio-multifd helper does it
+ *
+ * Unless said otherwise a function returns 0 or a negative errno, and puts
+ * what failed into words where it is given a struct vmf_error (NULL is fine).
+ * No function changes signal handlers or masks of the calling thread; threads
+ * that the library starts have every signal blocked.  A caller that gives
+ * pipes or sockets as fds should ignore SIGPIPE.
+ */
+#ifndef VFIO_MULTIFD_H
+#define VFIO_MULTIFD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <linux/vfio.h>
+#include <linux/vfio_multifd.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define VMF_API __attribute__((visibility("default")))
+
+#define VMF_VERSION		"0.1.0"
+#define VMF_DEFAULT_PORT	"7747"
+#define VMF_TEXT_SIZE		512	/* bytes, with the final NUL */
+
+/**
+ * struct vmf_error - the first thing that failed
+ * @code: negative errno, 0 as long as nothing failed
+ * @text: what failed: printable, one line, without a final full stop
+ */
+struct vmf_error {
+	int code;
+	char text[VMF_TEXT_SIZE];
+};
+
+/*
+ * Devices
+ */
+
+/**
+ * struct vmf_identity - what must be alike at both ends
+ * @migration_flags: VFIO_MIGRATION_* as the device shows them
+ * @region_size: bytes, by VFIO region index; 0 where there is none
+ * @class_code: PCI class, subclass and programming interface, 24 bits
+ * @vendor: PCI vendor id
+ * @device: PCI device id
+ * @revision: PCI revision id
+ */
+struct vmf_identity {
+	uint64_t migration_flags;
+	uint64_t region_size[VFIO_PCI_NUM_REGIONS];
+	uint32_t class_code;
+	uint16_t vendor;
+	uint16_t device;
+	uint8_t revision;
+};
+
+/* Fails, in words, unless @fd is a VFIO PCI device that can migrate. */
+VMF_API int vmf_device_identify(int fd, struct vmf_identity *identity,
+				struct vmf_error *error);
+
+VMF_API int vmf_device_get_state(int fd, uint32_t *state);
+
+/*
+ * Puts the data fd of the new state into @data_fd, or -1 where it has none;
+ * it is O_CLOEXEC and the caller's to close.
+ */
+VMF_API int vmf_device_set_state(int fd, uint32_t state, int *data_fd);
+
+/* "RUNNING" and so on; "?" for a number that is no state. */
+VMF_API const char *vmf_device_state_name(uint32_t state);
+
+VMF_API int vmf_device_reset(int fd);
+
+/*
+ * What a VMM calls for each device of the source when its helper ended before
+ * `loaded`: back to RUNNING.  Returns 1 if only a reset could do that, and the
+ * device has lost its state.  (At the destination: vmf_device_reset().)
+ */
+VMF_API int vmf_device_roll_back(int fd);
+
+/*
+ * The engine
+ */
+struct vmf_engine;
+
+VMF_API int vmf_engine_open(struct vmf_engine **engine,
+			    struct vmf_error *error);
+
+/* Cancels, joins the channels' threads and gives everything back. */
+VMF_API void vmf_engine_close(struct vmf_engine *engine);
+
+/* poll() it for POLLIN and POLLERR, then ask vmf_engine_status(). */
+VMF_API int vmf_engine_fd(const struct vmf_engine *engine);
+
+VMF_API const struct vfio_multifd_info *
+vmf_engine_info(const struct vmf_engine *engine);
+
+/* @setup: all but argsz and flags is the caller's. */
+VMF_API int vmf_engine_setup(struct vmf_engine *engine,
+			     const struct vfio_multifd_setup *setup,
+			     struct vmf_error *error);
+
+/* Hands a socket over and starts the thread that runs the channel. */
+VMF_API int vmf_engine_add_channel(struct vmf_engine *engine, int fd,
+				   uint32_t id, struct vmf_error *error);
+
+/* @index: out: names the device in the other calls */
+VMF_API int vmf_engine_add_device(struct vmf_engine *engine, int data_fd,
+				  const char *idstr, uint32_t instance_id,
+				  uint32_t *index, struct vmf_error *error);
+
+VMF_API int vmf_engine_switchover(struct vmf_engine *engine,
+				  struct vmf_error *error);
+
+VMF_API int vmf_engine_set_config(struct vmf_engine *engine, uint32_t index,
+				  const void *data, uint32_t size,
+				  struct vmf_error *error);
+
+/* @size: in: room at @data; out: bytes of config state */
+VMF_API int vmf_engine_get_config(struct vmf_engine *engine, uint32_t index,
+				  void *data, uint32_t *size,
+				  struct vmf_error *error);
+
+VMF_API int vmf_engine_status(struct vmf_engine *engine,
+			      struct vfio_multifd_status *status);
+
+VMF_API int vmf_engine_device_status(struct vmf_engine *engine, uint32_t index,
+				     struct vfio_multifd_device_status *status);
+
+/* Puts why a transfer is FAILED into words: device, channel, idx, reason. */
+VMF_API void vmf_engine_explain(const struct vmf_engine *engine,
+				const struct vfio_multifd_status *status,
+				char *text, size_t size);
+
+VMF_API int vmf_engine_cancel(struct vmf_engine *engine);
+
+/*
+ * A whole transfer
+ */
+
+/**
+ * struct vmf_device - a device of a transfer
+ * @fd: VFIO device fd; stays the caller's
+ * @config_fd: the VMM's config state is read from here at the source, up to
+ *	end of file, once `stopped` was told, and written here at the
+ *	destination, which closes it; -1 for a device without config state
+ * @instance_id: tells devices with one @idstr apart, normally 0
+ * @idstr: name, the same at both ends: printable ASCII without spaces
+ */
+struct vmf_device {
+	int fd;
+	int config_fd;
+	uint32_t instance_id;
+	char idstr[VFIO_MULTIFD_IDSTR_SIZE];
+};
+
+/**
+ * enum vmf_event - what the VMM is told, in this order
+ * @VMF_EVENT_LISTENING: destination only; text: HOST:PORT
+ * @VMF_EVENT_NEGOTIATED: both ends agreed, all channels stand
+ * @VMF_EVENT_MAY_STOP: source only: pause the vCPUs, then pull the trigger
+ * @VMF_EVENT_STOPPED: source: the devices are in STOP_COPY, config state is
+ *	being read; destination: the source has begun to stop
+ * @VMF_EVENT_LOADED: source: the destination has it all, this end never runs
+ *	again by itself; destination: as much is about to be told to the source
+ * @VMF_EVENT_COMMITTED: destination: config state was written, the device may
+ *	run; source: the destination said so
+ * @VMF_EVENT_FAILED: the transfer ended otherwise; text: name of the outcome,
+ *	a space, and what happened.  Ends every transfer that did not commit,
+ *	also one that failed before it began.
+ */
+enum vmf_event {
+	VMF_EVENT_LISTENING,
+	VMF_EVENT_NEGOTIATED,
+	VMF_EVENT_MAY_STOP,
+	VMF_EVENT_STOPPED,
+	VMF_EVENT_LOADED,
+	VMF_EVENT_COMMITTED,
+	VMF_EVENT_FAILED,
+};
+
+VMF_API const char *vmf_event_name(enum vmf_event event);
+
+/**
+ * enum vmf_outcome - how a transfer ended; also the helper's exit status
+ * @VMF_DONE: committed
+ * @VMF_SETUP: wrong parameters, or no contact; nothing was touched
+ * @VMF_REFUSED: refused, failed or cancelled before the source stopped
+ *	anything; devices of the destination were reset
+ * @VMF_ROLLED_BACK: failed or cancelled later; devices of the source are
+ *	RUNNING again, devices of the destination were reset
+ * @VMF_UNDECIDED: the ends lost each other between `loaded` and `committed`;
+ *	devices stay in STOP at both and somebody who sees both must decide.
+ *	The destination's config state was written.
+ * @VMF_LOST: as VMF_REFUSED or VMF_ROLLED_BACK, but a device is not as said
+ *	there: the text names it
+ */
+enum vmf_outcome {
+	VMF_DONE	= 0,
+	VMF_SETUP	= 1,
+	VMF_REFUSED	= 2,
+	VMF_ROLLED_BACK	= 3,
+	VMF_UNDECIDED	= 4,
+	VMF_LOST	= 5,
+};
+
+VMF_API const char *vmf_outcome_name(enum vmf_outcome outcome);
+
+/**
+ * enum vmf_time - the moments of a transfer
+ * @VMF_TIME_NEGOTIATED: all channels stand
+ * @VMF_TIME_TRIGGER: source: the trigger was pulled
+ * @VMF_TIME_STOP_COPY: source: first request for STOP_COPY
+ * @VMF_TIME_STOPPED: source: last device in STOP_COPY; destination: the source
+ *	said that it stops
+ * @VMF_TIME_STREAMED: every packet was sent, or written to its data fd
+ * @VMF_TIME_LOADED: source: LOADED came; destination: last RESUMING to STOP
+ * @VMF_TIME_COMMITTED: source: COMMITTED came; destination: config state
+ *	was written
+ * @VMF_TIMES: number of moments
+ */
+enum vmf_time {
+	VMF_TIME_NEGOTIATED,
+	VMF_TIME_TRIGGER,
+	VMF_TIME_STOP_COPY,
+	VMF_TIME_STOPPED,
+	VMF_TIME_STREAMED,
+	VMF_TIME_LOADED,
+	VMF_TIME_COMMITTED,
+	VMF_TIMES,
+};
+
+VMF_API const char *vmf_time_name(enum vmf_time time);
+
+/**
+ * struct vmf_report - how it went, and how it goes
+ * @outcome: how it ended
+ * @text: what failed, or empty
+ * @channels: agreed number of channels
+ * @packet_size: agreed largest data of a packet, bytes
+ * @features: agreed features
+ * @bytes: data bytes so far, without headers and config state
+ * @packets: packets so far
+ * @time_ns: CLOCK_MONOTONIC by enum vmf_time, 0 for what did not happen
+ * @load_ns: time that the destination took from RESUMING to STOP
+ * @device: data bytes and packets so far, in the order of the parameters
+ */
+struct vmf_report {
+	enum vmf_outcome outcome;
+	char text[VMF_TEXT_SIZE];
+	uint32_t channels;
+	uint32_t packet_size;
+	uint64_t features;
+	uint64_t bytes;
+	uint64_t packets;
+	uint64_t time_ns[VMF_TIMES];
+	uint64_t load_ns;
+	struct {
+		uint64_t bytes;
+		uint64_t packets;
+	} device[VFIO_MULTIFD_MAX_DEVICES];
+};
+
+/**
+ * struct vmf_params - what to transfer and whom to tell
+ * @address: HOST:PORT, HOST or [ADDRESS]:PORT; to connect to, or to listen on.
+ *	Without a port it is VMF_DEFAULT_PORT; port 0 listens on a free one.
+ *	NULL listens on loopback.
+ * @devices: number of entries in @device
+ * @device: the devices
+ * @channels: source: how many TCP connections carry device state
+ * @packet_size: source: largest data of a packet in bytes
+ * @features: features that this end agrees to; the kernel's own limit them
+ * @trigger_fd: source: becomes readable when the VMM has paused its vCPUs;
+ *	end of file without a byte cancels; -1: stop at once
+ * @cancel_fd: becomes readable to cancel; nothing is read from it; -1: never.
+ *	Without effect once LOADED was sent or has come.
+ * @timeout: seconds without a word from the peer, or without a step forward,
+ *	after which the transfer fails.  Two waits end by @cancel_fd alone: for
+ *	the source to connect, and for the trigger.
+ * @event: called for each event.  What it does not return 0 for did not reach
+ *	the VMM: the transfer fails, and is rolled back where it still can be.
+ * @progress: called about five times a second while data moves, or NULL
+ * @opaque: for the two functions
+ */
+struct vmf_params {
+	const char *address;
+	uint32_t devices;
+	const struct vmf_device *device;
+	uint32_t channels;
+	uint32_t packet_size;
+	uint64_t features;
+	int trigger_fd;
+	int cancel_fd;
+	uint32_t timeout;
+	int (*event)(void *opaque, enum vmf_event event, const char *text);
+	void (*progress)(void *opaque, const struct vmf_report *report);
+	void *opaque;
+};
+
+/*
+ * Both block until the transfer is over and return its outcome, which is also
+ * in @report.  They may be called from any thread, by several threads at once
+ * for different devices.
+ */
+VMF_API enum vmf_outcome vmf_send(const struct vmf_params *params,
+				  struct vmf_report *report);
+VMF_API enum vmf_outcome vmf_recv(const struct vmf_params *params,
+				  struct vmf_report *report);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* VFIO_MULTIFD_H */
