@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# "make help" lists what there is to make.
+#
+# Variables:
+#	KERNEL	the kernel to build against and to test with: a name that
+#		selftests/kernel.sh knows, or a release with headers in /lib/modules
+#	CACHE	where fetched kernels stay; remove it to fetch them anew
+#	PARTS	which modules to build, of "multifd pci"
+#	PAIRS	the devices in the virtual machine, see "selftests/vm.sh -h"
+#	DESTDIR, PREFIX
+#		where to install
+#
+# What selftests/ needs of the kernel's own selftests (kselftest_harness.h) is
+# in KSELFTEST_DIR, which is exported: compile with -I$(KSELFTEST_DIR).
+
+SHELL := /bin/bash
+KERNEL ?= 6.12
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vfio-multifd
+PREFIX ?= /usr/local
+UDEVDIR ?= /usr/lib/udev/rules.d
+
+kernel := $(CACHE)/$(KERNEL)
+BUILD := $(CURDIR)/build/$(KERNEL)
+RESULTS := $(CURDIR)/build/results
+KSELFTEST_DIR := $(kernel)/source/tools/testing/selftests
+export KERNEL CACHE PREFIX DESTDIR KSELFTEST_DIR
+
+packages := busybox-static gcc gcc-12 iperf3 iproute2 kmod libc6-dev libelf1 libkmod-dev libssl3 \
+	make mandoc perl pkg-config python3-docutils qemu-system-x86 sparse xz-utils
+
+help:	## list the verbs
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+deps:	## install the packages that are missing (apt-get, as root)
+	@missing=$$(for p in $(packages); do dpkg -s $$p 2>/dev/null | \
+		grep -q '^Status: .* installed' || echo $$p; done); \
+	apt-cache show linux-image-$(KERNEL)-amd64 >/dev/null 2>&1 && [ -z "$$missing" ] || { \
+	cmd="apt-get update && apt-get install -y --no-install-recommends $$(echo $$missing)"; \
+	echo "$$cmd"; [ $$(id -u) = 0 ] || { echo "(run this as root)"; exit 1; }; \
+	DEBIAN_FRONTEND=noninteractive sh -c "$$cmd"; }
+
+kernel: $(kernel)/env	## fetch the kernel to build against and to test with
+
+$(kernel)/env $(kernel)/source:
+	@mkdir -p $(kernel)
+	@flock $(kernel) sh -c '[ -e $@ ] || selftests/kernel.sh $(KERNEL) $(kernel) $(@F)'
+
+# Modules are built in a directory of links to their sources, one per kernel.
+kbuild = mkdir -p $(1) && cp -rsf $(CURDIR)/Kbuild $(CURDIR)/kernel $(1) && \
+	. $(kernel)/env && flock $(1) $(MAKE) -C "$$KDIR" M=$(1) \
+	CONFIG_DEBUG_INFO_BTF_MODULES= $(2) modules
+
+# The second half makes them look installed, for the virtual machine.
+modules: $(kernel)/env	## build the modules into build/KERNEL/kernel
+	@$(call kbuild,$(BUILD))
+	@. $(kernel)/env && root=$(BUILD)/lib/modules/$$KVER && mkdir -p $$root/updates && \
+	ln -sfn $$KMODULES/kernel $$root/kernel && \
+	cp $$KMODULES/modules.{order,builtin,builtin.modinfo} $$root && \
+	cp $(BUILD)/kernel/*/*.ko $$root/updates && depmod -b $(BUILD) $$KVER
+
+user:	## build the helper and its library
+	@$(MAKE) -C user
+
+selftests: user $(kernel)/source	## build the tests and the reference VMM
+	@$(MAKE) -C selftests
+
+vm: modules user selftests	## a shell in the virtual machine
+	@selftests/vm.sh
+
+demo: deps modules user selftests	## migrate two devices between two hosts
+	@selftests/vm.sh -t 600 -- selftests/demo.sh
+
+bench: deps modules user selftests	## measure, against two baselines
+	@mkdir -p $(RESULTS)
+	@selftests/vm.sh -t 1800 -o $(RESULTS) -- selftests/bench.sh
+
+test: deps modules user selftests	## lint, and run all tests in the virtual machine
+	@mkdir -p $(RESULTS)
+	@selftests/check.sh $(RESULTS)
+
+# One line of TAP per check; what a check printed comes before it if it failed.
+checks := checkpatch warnings sparse user rst man
+lint:	## check the sources
+	@status=0; n=0; echo 1..$(words $(checks)); for check in $(checks); do n=$$((n + 1)); \
+	if output=$$($(MAKE) -s --no-print-directory lint-$$check 2>&1); \
+	then echo "ok $$n lint $$check"; \
+	else printf '%s\n' "$$output"; echo "not ok $$n lint $$check"; status=1; fi; \
+	done; exit $$status
+
+# What only the kernel has is not asked of user space.
+kernel_only := ARRAY_SIZE,BIT_MACRO,CAMELCASE,EMBEDDED_FUNCTION_NAME,PREFER_DEFINED_ATTRIBUTE_MACRO
+kernel_only := $(kernel_only),MACRO_WITH_FLOW_CONTROL,PREFER_KERNEL_TYPES,STRCPY,VOLATILE
+checkpatch := perl $(kernel)/source/scripts/checkpatch.pl --strict --no-tree --terse \
+	--no-summary --quiet --file
+lint-checkpatch: $(kernel)/source
+	@status=0; $(checkpatch) $$(find kernel -name '*.[ch]') || status=1; \
+	$(checkpatch) --ignore $(kernel_only) \
+	$$(find user selftests -name '*.[ch]') || status=1; exit $$status
+
+lint-warnings: $(kernel)/env
+	@$(call kbuild,$(BUILD)-lint,W=1 KCFLAGS=-Werror)
+
+lint-sparse: $(kernel)/env
+	@$(call kbuild,$(BUILD)-lint,W=1 KCFLAGS=-Werror C=2 CF=-Wsparse-error)
+
+lint-user: $(kernel)/source
+	@$(MAKE) -C user O=$(CURDIR)/build/lint/user CFLAGS='-O2 -Wall -Wextra -Werror'
+	@$(MAKE) -C selftests OUTPUT=$(CURDIR)/build/lint/selftests CFLAGS='-O2 -Wall -Wextra -Werror'
+
+lint-rst:
+	@for f in Documentation/*.rst; do rst2html --report=warning --halt=warning $$f >/dev/null || exit; done
+
+lint-man:
+	@mandoc -T lint -W warning Documentation/*.[1-9]
+
+install: modules user	## install the modules, the helper, its library and the rest
+	@. $(kernel)/env && install -D -m 644 -t $(DESTDIR)/lib/modules/$$KVER/updates \
+	$(BUILD)/kernel/*/*.ko && { [ "$(DESTDIR)" ] || depmod $$KVER; }
+	@$(MAKE) -C user install
+	@install -D -m 644 -t $(DESTDIR)$(PREFIX)/include/linux kernel/include/uapi/linux/vfio_multifd.h
+	@install -D -m 644 -t $(DESTDIR)$(UDEVDIR) user/60-vfio-multifd.rules
+	@for f in Documentation/*.[1-9]; do \
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man$${f##*.} $$f; done
+
+uninstall: $(kernel)/env	## undo install
+	@. $(kernel)/env && rm -f $(DESTDIR)/lib/modules/$$KVER/updates/{vfio_multifd,qemu_vfio_pci}.ko && \
+	{ [ "$(DESTDIR)" ] || depmod $$KVER; }
+	@$(MAKE) -C user uninstall
+	@rm -f $(DESTDIR)$(PREFIX)/include/linux/vfio_multifd.h $(DESTDIR)$(UDEVDIR)/60-vfio-multifd.rules
+	@for f in Documentation/*.[1-9]; do \
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man$${f##*.}/$${f##*/}; done
+
+clean:	## remove what was built; fetched kernels stay
+	@rm -rf build
+	@$(MAKE) -C user clean
+	@$(MAKE) -C selftests clean
+
+.PHONY: help deps kernel modules user selftests vm demo bench test lint $(checks:%=lint-%) \
+	install uninstall clean

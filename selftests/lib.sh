@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# To be sourced by the test scripts: TAP, devices, and migrations between two
+# network namespaces.
+set -u
+
+here=$(cd "$(dirname "$0")" && pwd)
+vmm=$here/vmm
+helper=${VFIO_MULTIFD:-vfio-multifd}
+work=$(mktemp -d)
+trap 'lib_cleanup' EXIT
+
+tests=0 failures=0
+
+# ok STATUS NAME: one test's result
+ok() {
+	tests=$((tests + 1))
+	if [ "$1" = 0 ]; then
+		echo "ok $tests $2"
+	else
+		echo "not ok $tests $2"
+		failures=$((failures + 1))
+	fi
+}
+
+skip() {
+	tests=$((tests + 1))
+	echo "ok $tests $1 # SKIP $2"
+}
+
+# The whole script makes no sense: $1 says why.
+skip_all() {
+	echo "1..0 # SKIP $1"
+	exit 4
+}
+
+finish() {
+	echo "1..$tests"
+	[ $failures = 0 ]
+	exit
+}
+
+lib_cleanup() {
+	status=$?
+	kill $(jobs -p) 2>/dev/null
+	wait
+	ip netns list 2>/dev/null | grep -q '^src' && netns_remove
+	rm -rf "$work"
+	exit $status
+}
+
+lib_setup() {
+	echo "TAP version 13"
+	[ "$(id -u)" = 0 ] || skip_all "needs root"
+	command -v "$helper" >/dev/null || skip_all "$helper is missing"
+	modprobe -qa qemu_vfio_pci vfio_multifd ||
+		skip_all "the modules qemu_vfio_pci and vfio_multifd are missing"
+	[ -e /dev/vfio/vfio ] || skip_all "no /dev/vfio/vfio"
+	ip netns list >/dev/null 2>&1 || skip_all "no network namespaces"
+	. "$here/netns.sh"
+	trap 'lib_cleanup' EXIT
+}
+
+# device KIND N: address of the Nth such device, bound to the driver
+device() {
+	bdf=$("$vmm" list | awk -v kind="$1" -v n="$2" \
+		'$2 == kind && n-- == 0 { print $1 }')
+	[ "$bdf" ] || return
+	"$helper" bind "$bdf" >&2 && echo "$bdf"
+}
+
+# use KIND N NAME: the VMM's option for a device
+use() {
+	bdf=$(device "$1" "$2") && [ "$bdf" ] || return
+	printf ' --device=%s,idstr=%s' "$bdf" "$3"
+}
+
+# Puts into $src and $dst the options for a pair of each kind in $*; fails if
+# there is none.
+pairs() {
+	src= dst=
+	for kind; do
+		src=$src$(use "$kind" 0 "$kind") || return
+		dst=$dst$(use "$kind" 1 "$kind") || return
+	done
+}
+
+# wait_for FILE PATTERN: until a line of FILE matches
+wait_for() {
+	for _ in $(seq 300); do
+		grep -q "$2" "$1" 2>/dev/null && return
+		sleep 0.1
+	done
+	echo "# no '$2' in $(basename "$1")" >&2
+	return 1
+}
+
+# Reports the VMMs' lines as TAP comments.
+show_logs() {
+	for side in src dst; do
+		echo "# $side ended with $(eval echo \$${side}_status):"
+		sed "s/^/#   $side: /" "$work/$side.log"
+	done
+}
+
+# start_destination [VMM option]... -- [helper option]...: with devices $dst;
+# its address is then in $listen_host and $listen_port
+start_destination() {
+	: >"$work/dst.log"
+	on_dst timeout 120 "$vmm" destination --helper="$helper" $dst "$@" \
+		>"$work/dst.log" 2>&1 &
+	dst_pid=$!
+	wait_for "$work/dst.log" '^event listening' || return
+	address=$(sed -n 's/^event listening //p' "$work/dst.log")
+	listen_host=${address%:*}
+	listen_port=${address##*:}
+}
+
+start_source() {
+	: >"$work/src.log"
+	on_src timeout 120 "$vmm" source --helper="$helper" $src "$@" \
+		>"$work/src.log" 2>&1 &
+	src_pid=$!
+}
+
+# Waits for both; their statuses are then in $src_status and $dst_status.
+wait_both() {
+	src_status=0 dst_status=0
+	wait $src_pid || src_status=$?
+	wait $dst_pid || dst_status=$?
+}
+
+# ended "STATUS..." "STATUS...": did source and destination end in one of these?
+ended() {
+	case " $1 " in *" $src_status "*) ;; *) return 1 ;; esac
+	case " $2 " in *" $dst_status "*) ;; *) return 1 ;; esac
+}
+
+digests() {
+	grep '^digest' "$work/$1.log" | sort
+}
+
+# Number of devices that side $1 uses
+devices() {
+	eval echo "\$$1" | grep -o -e --device= | wc -l
+}
+
+# Do all devices of side $1 run?
+runs() {
+	[ "$(grep -c '^state .* RUNNING$' "$work/$1.log")" = "$(devices "$1")" ]
+}
+
+# Did all devices get from the source to the destination?
+migrated() {
+	ended 0 0 && runs dst && ! grep -q '^state .* RUNNING$' "$work/src.log" &&
+		[ "$(digests src | wc -l)" = "$(devices src)" ] &&
+		[ "$(digests src)" = "$(digests dst)" ]
+}
+
+# result STATUS NAME: ok, and if it is not, why
+result() {
+	[ "$1" = 0 ] || show_logs
+	ok "$1" "$2"
+}

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# To be sourced: two hosts, the network namespaces src and dst, joined by a
+# cable.  They go when the shell that sourced this exits; who sets an EXIT trap
+# of its own calls netns_remove there.
+
+SRC4=192.0.2.1 DST4=192.0.2.2
+SRC6=2001:db8::1 DST6=2001:db8::2
+
+on_src() { ip netns exec src "$@"; }
+on_dst() { ip netns exec dst "$@"; }
+
+netns_remove() {
+	ip netns del src
+	ip netns del dst
+}
+
+ip netns add src
+ip netns add dst
+trap netns_remove EXIT
+ip link add cable netns src type veth peer name cable netns dst
+for host in src dst; do
+	case $host in
+	src) addresses="$SRC4/24 $SRC6/64" ;;
+	dst) addresses="$DST4/24 $DST6/64" ;;
+	esac
+	for address in $addresses; do
+		case $address in
+		*:*) ip -n $host address add "$address" dev cable nodad ;;
+		*) ip -n $host address add "$address" dev cable ;;
+		esac
+	done
+	ip -n $host link set lo up
+	ip -n $host link set cable up
+done
+unset host address addresses

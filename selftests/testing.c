@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* What the test programs share */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "testing.h"
+
+static char reason[256];
+
+/*
+ * NULL, or the reason to skip, or the reason to fail, which starts with "!".
+ * Each device gets its own container.
+ */
+const char *testing_open(struct vfio_device *dev, const struct vfio_kind *kind,
+			 unsigned int nth)
+{
+	const char *driver = kind->backend == VFIO_NONE ? "vfio-pci" :
+							  VFIO_DRIVER;
+	char bdf[VFIO_BDF_SIZE], text[128];
+	int container, ret;
+
+	if (getuid())
+		return "needs root";
+	snprintf(text, sizeof(text),
+		 "test -e /sys/bus/pci/drivers/%s || modprobe -q %s", driver,
+		 driver);
+	if (system(text)) {
+		snprintf(reason, sizeof(reason), "needs the module %s", driver);
+		return reason;
+	}
+	if (vfio_find(kind, nth, bdf)) {
+		snprintf(reason, sizeof(reason), "needs %u devices of %s",
+			 nth + 1, kind->name);
+		return reason;
+	}
+	container = vfio_container_open();
+	if (container < 0)
+		return "no /dev/vfio/vfio with a type1v2 IOMMU";
+	ret = vfio_bind(bdf, driver);
+	if (!ret)
+		ret = vfio_device_open(dev, container, bdf);
+	if (ret) {
+		close(container);
+		snprintf(reason, sizeof(reason), "!%s does not open: %s", bdf,
+			 strerror(-ret));
+		return reason;
+	}
+	dev->container = container;
+	return NULL;
+}
+
+void testing_close(struct vfio_device *dev)
+{
+	vfio_device_close(dev);
+	close(dev->container);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the test programs share: devices or a reason to skip */
+#ifndef SELFTESTS_TESTING_H
+#define SELFTESTS_TESTING_H
+
+#include "vfio.h"
+
+const char *testing_open(struct vfio_device *dev, const struct vfio_kind *kind,
+			 unsigned int nth);
+void testing_close(struct vfio_device *dev);
+
+/*
+ * Opens a device in FIXTURE_SETUP() or a test.  Without the device or the
+ * module the test is skipped; a device that is there but does not open is a
+ * failure.
+ */
+#define TESTING_OPEN(dev, kind, nth) do {				\
+	const char *_why = testing_open(dev, kind, nth);		\
+									\
+	if (_why && _why[0] == '!')					\
+		ASSERT_STREQ("", _why + 1);				\
+	if (_why)							\
+		SKIP(return, "%s", _why);				\
+} while (0)
+
+#endif /* SELFTESTS_TESTING_H */

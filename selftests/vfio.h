@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What a VMM does with a VFIO device, for the reference VMM and the tests.
+ * Every function that can fail returns a negative errno.
+ */
+#ifndef SELFTESTS_VFIO_H
+#define SELFTESTS_VFIO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <linux/vfio.h>
+
+/* Newer than the headers of some distributions */
+#ifndef VFIO_DEVICE_FEATURE_MIG_DATA_SIZE
+#define VFIO_DEVICE_FEATURE_MIG_DATA_SIZE 9
+struct vfio_device_feature_mig_data_size {
+	__aligned_u64 stop_copy_length;
+};
+#endif
+#ifndef VFIO_MIGRATION_PRE_COPY
+#define VFIO_MIGRATION_PRE_COPY	(1 << 2)
+#define VFIO_DEVICE_STATE_PRE_COPY	6
+#define VFIO_DEVICE_STATE_PRE_COPY_P2P	7
+struct vfio_precopy_info {
+	__u32 argsz;
+	__u32 flags;
+	__aligned_u64 initial_bytes;
+	__aligned_u64 dirty_bytes;
+};
+#define VFIO_MIG_GET_PRECOPY_INFO _IO(VFIO_TYPE, VFIO_BASE + 21)
+#endif
+#define VFIO_DEVICE_NUM_STATES	8
+
+#define VFIO_DRIVER	"qemu_vfio_pci"	/* module and PCI driver */
+
+enum vfio_backend {
+	VFIO_NONE,	/* a device without migration */
+	VFIO_IVSHMEM,
+	VFIO_BOCHS,
+};
+
+/**
+ * struct vfio_kind - devices that can replace each other
+ * @name: for people
+ * @backend: which registers it has
+ * @vendor: PCI vendor id
+ * @device: PCI device id
+ * @memory: region whose memory is state
+ * @registers: region that holds the registers
+ * @size: bytes of @memory; 0 stands for any
+ *
+ * Without a backend it is known by its ids alone.
+ */
+struct vfio_kind {
+	const char *name;
+	enum vfio_backend backend;
+	uint16_t vendor;
+	uint16_t device;
+	unsigned int memory;
+	unsigned int registers;
+	uint64_t size;
+};
+
+extern const struct vfio_kind vfio_ivshmem_4k;
+extern const struct vfio_kind vfio_ivshmem_1m;
+extern const struct vfio_kind vfio_ivshmem_256m;
+extern const struct vfio_kind vfio_bochs;
+extern const struct vfio_kind vfio_virtio_rng;	/* has MSI-X */
+extern const struct vfio_kind *const vfio_kinds[];	/* ends with NULL */
+
+#define VFIO_BDF_SIZE	13	/* "0000:00:00.0" */
+
+/**
+ * struct vfio_device - an open device
+ * @bdf: its PCI address
+ * @kind: what it is
+ * @container: container fd, if the device owns it
+ * @group: group fd
+ * @fd: device fd
+ * @region: from VFIO_DEVICE_GET_REGION_INFO
+ * @size: bytes of its memory
+ * @map: its memory, mapped, or NULL without a backend
+ */
+struct vfio_device {
+	char bdf[VFIO_BDF_SIZE];
+	const struct vfio_kind *kind;
+	int container;
+	int group;
+	int fd;
+	struct vfio_region_info region[VFIO_PCI_NUM_REGIONS];
+	uint64_t size;
+	uint8_t *map;
+};
+
+/* A device's register as a guest sees it: @index counts from 0 */
+struct vfio_register {
+	uint32_t offset;	/* in the registers' region */
+	uint32_t width;		/* bytes */
+	uint32_t value;
+};
+
+int vfio_find(const struct vfio_kind *kind, unsigned int nth, char *bdf);
+const struct vfio_kind *vfio_identify(const char *bdf, uint64_t *size);
+int vfio_driver(const char *bdf, char *driver, size_t size);
+int vfio_bind(const char *bdf, const char *driver);
+int vfio_unbind(const char *bdf);
+
+int vfio_container_open(void);
+int vfio_dma_map(int container, void *addr, uint64_t iova, uint64_t size);
+int vfio_device_open(struct vfio_device *dev, int container, const char *bdf);
+void vfio_device_close(struct vfio_device *dev);
+int vfio_device_reset(struct vfio_device *dev);
+
+void *vfio_region_map(struct vfio_device *dev, unsigned int index);
+int vfio_region_read(struct vfio_device *dev, unsigned int index,
+		     uint64_t offset, void *buf, size_t len);
+int vfio_region_write(struct vfio_device *dev, unsigned int index,
+		      uint64_t offset, const void *buf, size_t len);
+int vfio_config_read(struct vfio_device *dev, unsigned int offset, void *buf,
+		     size_t len);
+int vfio_config_write(struct vfio_device *dev, unsigned int offset,
+		      const void *buf, size_t len);
+int vfio_command_set(struct vfio_device *dev, uint16_t bits, bool on);
+int vfio_irq_count(struct vfio_device *dev, unsigned int index);
+int vfio_irq_enable(struct vfio_device *dev, unsigned int index, int *fds,
+		    unsigned int count);
+
+int vfio_feature(struct vfio_device *dev, uint32_t flags, void *data,
+		 size_t size);
+int vfio_mig_flags(struct vfio_device *dev, uint64_t *flags);
+int vfio_mig_data_size(struct vfio_device *dev, uint64_t *size);
+int vfio_mig_state(struct vfio_device *dev);
+int vfio_mig_set_state(struct vfio_device *dev, uint32_t state, int *data_fd);
+const char *vfio_mig_state_name(uint32_t state);
+
+unsigned int vfio_registers_count(const struct vfio_kind *kind);
+int vfio_registers_fill(struct vfio_device *dev, uint64_t seed);
+int vfio_registers_read(struct vfio_device *dev, struct vfio_register *regs);
+
+void vfio_fill(void *to, size_t len, uint64_t seed);
+uint64_t vfio_random(uint64_t *state);
+
+#endif /* SELFTESTS_VFIO_H */

@@ -1,0 +1,219 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Run a command, or a shell, as root in a virtual machine that has pairs of PCI
+# devices behind an IOMMU.  Needs QEMU 7.2 or later, no KVM and no root.
+#
+# The machine boots a kernel that kernel.sh fetched and sees the host's file
+# system read-only: what it writes stays in its memory, except below
+# $VM_OUTPUT, which is the directory given by -o.
+set -eu
+
+usage() {
+	cat <<-'END'
+	usage: vm.sh [-k kernel] [-p pairs] [-m memory] [-t seconds] [-o directory]
+	             [--] [command [argument]...]
+
+	 -k  kernel's name, default 6.12
+	 -p  pairs of devices, default 4K,1M,256M,bochs; each is [COUNTx]TYPE where
+	     TYPE is a size (an ivshmem-plain of that size), bochs (a bochs-display
+	     of 16 MiB) or the name of a QEMU device.  They are on bus 1, 2, 3... in
+	     this order; the two of a pair are neighbours
+	 -m  memory, default 2G
+	 -t  the machine is killed after so many seconds, default 900
+	 -o  keep the kernel's log, and what the command writes to $VM_OUTPUT, here
+
+	Without a command: a shell on this terminal.  Exits with the command's
+	status, 124 after a timeout, 125 if the machine or its kernel failed.
+	END
+}
+
+die() {
+	echo "vm.sh: $*" >&2
+	exit 125
+}
+
+quote() {
+	for arg; do
+		printf "'%s' " "$(printf '%s' "$arg" | sed "s/'/'\\\\''/g")"
+	done
+}
+
+# Appends the pairs given by $1 to $devices.
+add_pairs() {
+	port=0
+	for item in $(echo "$1" | tr , ' '); do
+		case $item in
+		[0-9]*x*) count=${item%%x*} type=${item#*x} ;;
+		*) count=1 type=$item ;;
+		esac
+		end=$((port + 2 * count))
+		while [ $port -lt $end ]; do
+			add_device "$type"
+			port=$((port + 1))
+		done
+	done
+}
+
+# Function 0 of each slot must be there, so slots are filled from function 0.
+add_device() {
+	addr=$(printf '%x.%x' $((2 + port / 8)) $((port % 8)))
+	devices="$devices -device pcie-root-port,id=port$port,chassis=$((port + 1))"
+	devices="$devices,addr=$addr,multifunction=on,hotplug=off,io-reserve=0"
+	case $1 in
+	[0-9]*)
+		devices="$devices -object memory-backend-ram,id=memory$port,size=$1"
+		device=ivshmem-plain,memdev=memory$port ;;
+	bochs) device=bochs-display,vgamem=16M,romfile= ;;
+	*) device=$1 ;;
+	esac
+	devices="$devices -device $device,bus=port$port"
+}
+
+# A file system in memory that has just what guest-init needs to find the root.
+make_initrd() {
+	tree=$scratch/initrd
+	mkdir -p "$tree/bin" "$tree/modules" "$tree/dev" "$tree/proc" "$tree/sys" \
+		"$tree/lower" "$tree/upper" "$tree/root"
+	cp "$(command -v busybox)" "$tree/bin/busybox"
+	ln -s busybox "$tree/bin/sh"
+	cp "$here/guest-init" "$tree/init"
+	for module in 9p 9pnet_virtio overlay; do
+		modprobe -d "${KMODULES%/lib/modules/*}" -S "$KVER" --show-depends $module
+	done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' |
+		nl -n rz | while read -r n file; do
+		cp "$file" "$tree/modules/$n.ko"
+	done
+	(cd "$tree" && find . | busybox cpio -o -H newc 2>/dev/null) >"$scratch/initrd.cpio"
+}
+
+# Reports what the kernel complained about, if it did.
+check_log() {
+	splat='Oops|BUG:|kernel BUG at|WARNING:|Call Trace|Kernel panic|KASAN|UBSAN'
+	splat="$splat|general protection fault|INFO: (task|rcu|possible|trying)"
+	splat="$splat|detected stalls|soft lockup|refcount_t:|suspicious RCU"
+	splat="$splat|kmemleak: [0-9]+ new|unregister_netdevice: waiting"
+	line=$(grep -nEm1 "$splat" "$log" | cut -d: -f1)
+	[ "$line" ] || return 0
+	echo "vm.sh: the kernel complained:" >&2
+	sed -n "$((line > 3 ? line - 3 : 1)),$((line + 50))p" "$log" >&2
+	return 1
+}
+
+kernel=${KERNEL:-6.12} pairs=${PAIRS:-4K,1M,256M,bochs} memory=2G limit= output=
+while getopts k:p:m:t:o:h option; do
+	case $option in
+	k) kernel=$OPTARG ;;
+	p) pairs=$OPTARG ;;
+	m) memory=$OPTARG ;;
+	t) limit=$OPTARG ;;
+	o) output=$OPTARG ;;
+	h) usage; exit 0 ;;
+	*) usage >&2; exit 125 ;;
+	esac
+done
+shift $((OPTIND - 1))
+
+here=$(cd "$(dirname "$0")" && pwd)
+qemu=$(command -v qemu-system-x86_64) || die "qemu-system-x86_64 is missing; run 'make deps'"
+version=$($qemu --version | sed -n 's/.*version \([0-9]*\)\.\([0-9]*\).*/\1 \2/p')
+[ "$(printf '%d%02d' $version)" -ge 702 ] || die "QEMU 7.2 or later is needed"
+env=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vfio-multifd}/$kernel/env
+[ -e "$env" ] || die "there is no kernel $kernel; run 'make kernel KERNEL=$kernel'"
+. "$env"
+# What was built is to be seen as if it were installed.
+build=$here/../build
+[ ! -d "$build/$kernel/lib/modules/$KVER" ] ||
+	KMODULES=$(cd "$build/$kernel/lib/modules/$KVER" && pwd)
+
+scratch=$(mktemp -d)
+pid= saved=
+trap '[ -z "$pid" ] || kill $pid 2>/dev/null || :
+	[ -z "$saved" ] || stty "$saved"
+	rm -rf "$scratch"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+output=${output:-$scratch/output}
+mkdir -p "$output"
+log=$output/kernel.log
+rm -f "$output/status"
+
+tty=
+if [ -t 0 ] && [ -t 1 ]; then
+	saved=$(stty -g)
+	size=$(stty size)
+	tty="stty rows ${size% *} cols ${size#* }"
+fi
+if [ $# = 0 ]; then
+	[ "$tty" ] || die "a shell needs a terminal"
+	set -- bash
+	limit=${limit:-0}
+fi
+cat >"$output/job" <<END
+KVER=$(quote "$KVER")
+KMODULES=$(quote "$KMODULES")
+tty=$(quote "$tty")
+built=$(quote "$build/user")
+export PATH=\$built:\$PATH
+export TERM=$(quote "${TERM:-dumb}") CI=$(quote "${CI:-}")
+job() {
+	cd $(quote "$PWD")
+	exec $(quote "$@")
+}
+END
+make_initrd
+devices=
+add_pairs "$pairs"
+
+run() {
+	exec timeout --foreground -k 5 "${limit:-900}" "$qemu" -nodefaults -display none -no-reboot \
+		-M q35,kernel-irqchip=off -accel tcg,thread=multi -smp 2 -m "$memory" \
+		-cpu max,-erms,-fsrm -device intel-iommu,intremap=on \
+		-kernel "$KIMAGE" -initrd "$scratch/initrd.cpio" -append "$append" \
+		-chardev file,id=log,path="$log" -serial chardev:log \
+		-chardev stdio,id=console,signal=off \
+		-device virtio-serial-pci,addr=1.0,multifunction=on \
+		-device "$console,chardev=console" \
+		-fsdev local,id=root,path=/,security_model=none,readonly=on,multidevs=remap \
+		-device virtio-9p-pci,addr=1.1,fsdev=root,mount_tag=root \
+		-fsdev local,id=output,path="$output",security_model=none \
+		-device virtio-9p-pci,addr=1.2,fsdev=output,mount_tag=output \
+		$devices "$@"
+}
+
+# Mitigations make emulation slower still, and a slow machine is not a stuck one.
+append="console=ttyS0 intel_iommu=on panic=-1 oops=panic mitigations=off"
+append="$append sysctl.kernel.hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=60"
+append="$append sysctl.kernel.watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=60"
+status=0
+if [ "$tty" ]; then
+	console=virtconsole
+	exec 3<&0
+	run <&3 &
+	pid=$!
+else
+	# much faster than a console; would be closed at the end of its input
+	console=virtserialport
+	mkfifo "$scratch/in" "$scratch/out"
+	run <>"$scratch/in" >"$scratch/out" &
+	pid=$!
+	cat "$scratch/out" &
+	cat=$!
+fi
+wait $pid || status=$?
+pid=
+[ "$tty" ] || wait $cat
+
+if ! check_log; then
+	status=125
+elif [ -s "$output/status" ]; then
+	status=$(cat "$output/status")
+elif [ $status = 124 ]; then
+	echo "vm.sh: killed after ${limit:-900} seconds; the kernel's last words:" >&2
+	tail -n 5 "$log" >&2
+else
+	echo "vm.sh: the machine stopped too early; the kernel's last words:" >&2
+	tail -n 20 "$log" >&2
+	status=125
+fi
+exit "$status"

@@ -1,0 +1,384 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The reference VMM: one process per host, some devices, one migration */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "guest.h"
+#include "helper.h"
+
+enum vmm_exit {
+	VMM_DONE	= 0,
+	VMM_SETUP	= 1,
+	VMM_REFUSED	= 2,
+	VMM_ROLLED_BACK	= 3,
+	VMM_UNDECIDED	= 4,
+	VMM_LOST	= 5,
+	VMM_BROKEN	= 6,
+};
+
+static const char usage[] =
+"usage: vmm source|destination [option]... [-- argument of the helper...]\n"
+"       vmm list\n"
+"\n"
+"Opens devices, lets a guest work with them, and has the helper vfio-multifd\n"
+"move their state to another VMM.  \"list\" shows which devices there are.\n"
+"\n"
+"  -d, --device=BDF[,idstr=NAME]  use this device; may be given several times\n"
+"  -s, --seed=N          of what the guest writes (source)\n"
+"  -r, --run-ms=N        the guest runs on so long after the helper may stop it\n"
+"                        (source; default 100)\n"
+"  -c, --config-size=N   config state of N bytes in place of the real one\n"
+"  -f, --flip            flip a bit of each device's memory after loading\n"
+"                        (destination)\n"
+"      --helper=PROGRAM  default vfio-multifd\n"
+"  -h, --help            this text\n"
+"\n"
+"Lines on standard output: \"helper PID\", \"event TEXT\", \"stores NAME N\",\n"
+"\"left NAME STATE\" (by the helper), \"state NAME STATE\" (in the end) and, after\n"
+"success, \"digest NAME HEX\".\n"
+"\n"
+"Exit status: 0 done; 1 not set up; 2 refused, nothing was stopped; 3 failed,\n"
+"the source runs and the destination was reset; 4 undecided, both are stopped;\n"
+"5 a device is lost; 6 a device or the helper did not do what it should.\n";
+
+#define MAX_BLOB	(128 << 10)
+
+struct vmm {
+	bool source;
+	struct guest guest;
+	struct helper helper;
+	const char *program;
+	uint64_t seed;
+	unsigned int run_ms;
+	long config_size;	/* -1: the real config state */
+	bool flip;
+	bool running;		/* the vCPUs */
+	bool loaded;		/* events seen */
+	bool committed;
+};
+
+static struct vmm vmm = {
+	.program = "vfio-multifd",
+	.run_ms = 100,
+	.config_size = -1,
+};
+
+static void fail(const char *what, int ret)
+{
+	fprintf(stderr, "vmm: %s: %s\n", what, strerror(-ret));
+	exit(VMM_BROKEN);
+}
+
+static void check(const char *what, int ret)
+{
+	if (ret)
+		fail(what, ret);
+}
+
+static void print_states(const char *word)
+{
+	for (unsigned int i = 0; i < vmm.guest.count; i++) {
+		struct guest_device *device = &vmm.guest.device[i];
+		int state = vfio_mig_state(&device->vfio);
+
+		printf("%s %s %s\n", word, device->name,
+		       vfio_mig_state_name(state));
+	}
+}
+
+static void print_digests(void)
+{
+	for (unsigned int i = 0; i < vmm.guest.count; i++) {
+		struct guest_device *device = &vmm.guest.device[i];
+		uint64_t digest;
+
+		check("digest", guest_digest(device, &digest));
+		printf("digest %s %016llx\n", device->name,
+		       (unsigned long long)digest);
+	}
+}
+
+static void pause_vcpus(void)
+{
+	if (!vmm.running)
+		return;
+	check("vCPU", guest_pause(&vmm.guest));
+	vmm.running = false;
+	for (unsigned int i = 0; i < vmm.guest.count; i++)
+		printf("stores %s %llu\n", vmm.guest.device[i].name,
+		       (unsigned long long)vmm.guest.device[i].stores);
+}
+
+/* Devices and vCPUs run, whatever they did before */
+static void run_on(void)
+{
+	for (unsigned int i = 0; i < vmm.guest.count; i++) {
+		struct vfio_device *dev = &vmm.guest.device[i].vfio;
+
+		check("RUNNING",
+		      vfio_mig_set_state(dev, VFIO_DEVICE_STATE_RUNNING, NULL));
+	}
+	if (!vmm.running)
+		check("vCPU", guest_run(&vmm.guest));
+	vmm.running = true;
+	usleep(10000);
+	pause_vcpus();
+}
+
+static void reset_all(void)
+{
+	for (unsigned int i = 0; i < vmm.guest.count; i++)
+		check("reset", vfio_device_reset(&vmm.guest.device[i].vfio));
+}
+
+static void give_configs(void)
+{
+	static uint8_t blob[MAX_BLOB];
+
+	for (unsigned int i = 0; i < vmm.guest.count; i++) {
+		struct guest_device *device = &vmm.guest.device[i];
+		size_t len = sizeof(struct config_blob);
+
+		if (vmm.config_size >= 0) {
+			len = vmm.config_size;
+			memset(blob, i + 1, len);
+		} else {
+			check("config space",
+			      config_save(&device->config, &device->vfio,
+					  (void *)blob));
+		}
+		/* a helper that is gone shows soon */
+		if (helper_give_config(&vmm.helper, i, blob, len))
+			fprintf(stderr, "vmm: no config state was taken\n");
+	}
+}
+
+static void take_config(unsigned int i)
+{
+	struct guest_device *device = &vmm.guest.device[i];
+	static uint8_t blob[MAX_BLOB];
+	ssize_t len;
+
+	len = helper_take_config(&vmm.helper, i, blob, sizeof(blob));
+	if (vmm.config_size >= 0) {
+		if (len != vmm.config_size)
+			fail("size of the config state", -EBADMSG);
+		while (len--)
+			if (blob[len] != i + 1)
+				fail("config state", -EBADMSG);
+		return;
+	}
+	if (len != sizeof(struct config_blob))
+		fail("size of the config state", -EBADMSG);
+	check("config state", config_restore(&device->config, &device->vfio,
+					     (void *)blob));
+}
+
+/* What would run is all there: only now may it */
+static void finish_destination(void)
+{
+	for (unsigned int i = 0; i < vmm.guest.count; i++) {
+		struct vfio_device *dev = &vmm.guest.device[i].vfio;
+
+		if (vfio_mig_state(dev) != VFIO_DEVICE_STATE_STOP)
+			fail("a device was left in a wrong state", -EPROTO);
+		take_config(i);
+		if (vmm.flip)
+			dev->map[dev->size / 2 + i] ^= 1;
+	}
+	print_digests();
+	run_on();
+}
+
+/* The devices stay stopped: they run elsewhere now */
+static void finish_source(void)
+{
+	for (unsigned int i = 0; i < vmm.guest.count; i++) {
+		int state = vfio_mig_state(&vmm.guest.device[i].vfio);
+
+		if (state != VFIO_DEVICE_STATE_STOP_COPY &&
+		    state != VFIO_DEVICE_STATE_STOP)
+			fail("a device was not left stopped", -EPROTO);
+	}
+	print_digests();
+}
+
+static void handle_event(const char *event)
+{
+	printf("event %s\n", event);
+	if (!strcmp(event, "may-stop")) {
+		usleep(vmm.run_ms * 1000);
+		pause_vcpus();
+		check("trigger", helper_trigger(&vmm.helper));
+	} else if (!strcmp(event, "stopped") && vmm.source) {
+		give_configs();
+	} else if (!strcmp(event, "loaded")) {
+		vmm.loaded = true;
+	} else if (!strcmp(event, "committed")) {
+		vmm.committed = true;
+	}
+}
+
+/* Who killed the helper did not ask who may run: what it said last decides */
+static int outcome(int status)
+{
+	if (status >= 0)
+		return status;
+	fprintf(stderr, "vmm: the helper died of signal %d\n", -status);
+	if (vmm.committed)
+		return VMM_DONE;
+	return vmm.loaded ? VMM_UNDECIDED : VMM_ROLLED_BACK;
+}
+
+static int migrate(char **arguments)
+{
+	char event[512];
+	int ret;
+
+	ret = helper_start(&vmm.helper, &vmm.guest, vmm.source, vmm.program,
+			   arguments);
+	check("helper", ret);
+	printf("helper %d\n", vmm.helper.pid);
+	while (helper_event(&vmm.helper, event, sizeof(event)))
+		handle_event(event);
+	ret = outcome(helper_wait(&vmm.helper));
+	pause_vcpus();
+	print_states("left");
+
+	switch (ret) {
+	case VMM_DONE:
+		if (!vmm.committed)
+			fail("the helper is done without commit", -EPROTO);
+		if (vmm.source)
+			finish_source();
+		else
+			finish_destination();
+		break;
+	case VMM_UNDECIDED:
+		break;
+	case VMM_SETUP:
+	case VMM_REFUSED:
+	case VMM_ROLLED_BACK:
+	case VMM_LOST:
+		if (!vmm.source || ret == VMM_LOST)
+			reset_all();
+		if (vmm.source)
+			run_on();
+		break;
+	default:
+		ret = VMM_BROKEN;
+	}
+	print_states("state");
+	return ret;
+}
+
+static int list(void)
+{
+	for (const struct vfio_kind *const *kind = vfio_kinds; *kind; kind++) {
+		char bdf[VFIO_BDF_SIZE], driver[64];
+
+		for (unsigned int n = 0; !vfio_find(*kind, n, bdf); n++) {
+			if (vfio_driver(bdf, driver, sizeof(driver)))
+				strcpy(driver, "-");
+			printf("%s %s %s\n", bdf, (*kind)->name, driver);
+		}
+	}
+	return VMM_DONE;
+}
+
+/* "0000:01:00.0" or "0000:01:00.0,idstr=NAME" */
+static void add_device(char *text)
+{
+	struct guest_device *device = &vmm.guest.device[vmm.guest.count];
+	char *name = strstr(text, ",idstr=");
+
+	if (vmm.guest.count++ == GUEST_MAX_DEVICES)
+		fail("devices", -E2BIG);
+	snprintf(device->name, sizeof(device->name), "vfio%u",
+		 vmm.guest.count - 1);
+	if (name) {
+		*name = '\0';
+		snprintf(device->name, sizeof(device->name), "%s",
+			 name + strlen(",idstr="));
+	}
+	snprintf(device->vfio.bdf, sizeof(device->vfio.bdf), "%s", text);
+}
+
+static void parse(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "device", required_argument, NULL, 'd' },
+		{ "seed", required_argument, NULL, 's' },
+		{ "run-ms", required_argument, NULL, 'r' },
+		{ "config-size", required_argument, NULL, 'c' },
+		{ "flip", no_argument, NULL, 'f' },
+		{ "helper", required_argument, NULL, 'H' },
+		{ "help", no_argument, NULL, 'h' },
+		{}
+	};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "+d:s:r:c:fh", options,
+				     NULL)) != -1) {
+		switch (option) {
+		case 'd':
+			add_device(optarg);
+			break;
+		case 's':
+			vmm.seed = strtoull(optarg, NULL, 0);
+			break;
+		case 'r':
+			vmm.run_ms = strtoul(optarg, NULL, 0);
+			break;
+		case 'c':
+			vmm.config_size = strtol(optarg, NULL, 0);
+			break;
+		case 'f':
+			vmm.flip = true;
+			break;
+		case 'H':
+			vmm.program = optarg;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			exit(VMM_DONE);
+		default:
+			fputs(usage, stderr);
+			exit(VMM_SETUP);
+		}
+	}
+	if (!vmm.guest.count || vmm.config_size > MAX_BLOB) {
+		fputs(usage, stderr);
+		exit(VMM_SETUP);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const char *role = argc > 1 ? argv[1] : "";
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	signal(SIGPIPE, SIG_IGN);
+	if (!strcmp(role, "list"))
+		return list();
+	if (strcmp(role, "source") && strcmp(role, "destination")) {
+		bool help = !strcmp(role, "-h") || !strcmp(role, "--help");
+
+		fputs(usage, help ? stdout : stderr);
+		return help ? VMM_DONE : VMM_SETUP;
+	}
+	vmm.source = !strcmp(role, "source");
+	parse(argc - 1, argv + 1);
+	if (guest_open(&vmm.guest))
+		return VMM_SETUP;
+	if (vmm.source) {
+		check("fill", guest_fill(&vmm.guest, vmm.seed));
+		check("vCPU", guest_run(&vmm.guest));
+		vmm.running = true;
+	}
+	return migrate(argv + 1 + optind);
+}
