@@ -24,8 +24,10 @@ static int get_arg(void *arg, size_t size, void __user *user)
 
 	if (get_user(argsz, (u32 __user *)user))
 		return -EFAULT;
-	if (argsz < size || argsz > PAGE_SIZE)
+	if (argsz < size)
 		return -EINVAL;
+	if (argsz > PAGE_SIZE)
+		return -E2BIG;
 	ret = copy_struct_from_user(arg, size, user, argsz);
 	if (ret)
 		return ret;
