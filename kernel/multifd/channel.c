@@ -125,6 +125,10 @@ static int start(struct vmfd_transfer *tr, struct vmfd_channel *ch)
 	if (ch->running)
 		return -EBUSY;
 	ret = vmfd_transfer_over(tr);
+	/* The peer expects every channel's first bytes, however late we are. */
+	if (ret == -ESHUTDOWN && tr->role == VFIO_MULTIFD_SEND &&
+	    ch->phase == VMFD_PHASE_INIT)
+		ret = 0;
 	if (!ret)
 		ch->running = true;
 	return ret;
