@@ -47,9 +47,9 @@ $(kernel)/env $(kernel)/source:
 	@flock $(kernel) sh -c '[ -e $@ ] || selftests/kernel.sh $(KERNEL) $(kernel) $(@F)'
 
 # Modules are built in a directory of links to their sources, one per kernel.
-kbuild = mkdir -p $(1) && cp -rsf $(CURDIR)/Kbuild $(CURDIR)/kernel $(1) && \
-	. $(kernel)/env && flock $(1) $(MAKE) -C "$$KDIR" M=$(1) \
-	CONFIG_DEBUG_INFO_BTF_MODULES= $(2) modules
+kbuild = mkdir -p $(1) && exec 9<$(1) && flock 9 && \
+	cp -rsf $(CURDIR)/Kbuild $(CURDIR)/kernel $(1) && . $(kernel)/env && \
+	$(MAKE) -C "$$KDIR" M=$(1) CONFIG_DEBUG_INFO_BTF_MODULES= $(2) modules
 
 # The second half makes them look installed, for the virtual machine.
 modules: $(kernel)/env	## build the modules into build/KERNEL/kernel
@@ -91,8 +91,8 @@ lint:	## check the sources
 # What only the kernel has is not asked of user space.
 kernel_only := ARRAY_SIZE,BIT_MACRO,CAMELCASE,EMBEDDED_FUNCTION_NAME,PREFER_DEFINED_ATTRIBUTE_MACRO
 kernel_only := $(kernel_only),MACRO_WITH_FLOW_CONTROL,PREFER_KERNEL_TYPES,STRCPY,VOLATILE
-checkpatch := perl $(kernel)/source/scripts/checkpatch.pl --strict --no-tree --terse \
-	--no-summary --quiet --file
+checkpatch := perl $(kernel)/source/scripts/checkpatch.pl --strict --no-tree \
+	--root=$(CURDIR)/kernel --terse --no-summary --quiet --file
 lint-checkpatch: $(kernel)/source
 	@status=0; $(checkpatch) $$(find kernel -name '*.[ch]') || status=1; \
 	$(checkpatch) --ignore $(kernel_only) \
@@ -132,9 +132,11 @@ uninstall: $(kernel)/env	## undo install
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man$${f##*.}/$${f##*/}; done
 
 clean:	## remove what was built; fetched kernels stay
-	@rm -rf build
+	@rm -rf build .checkpatch*
 	@$(MAKE) -C user clean
 	@$(MAKE) -C selftests clean
 
+# "deps" comes before what needs it; the makes below still run in parallel.
+.NOTPARALLEL:
 .PHONY: help deps kernel modules user selftests vm demo bench test lint $(checks:%=lint-%) \
 	install uninstall clean

@@ -24,7 +24,7 @@ machine() {
 {
 	make -s --no-print-directory lint
 	machine tests -t 1500 -o "$results" -- sh -c "$tests"
-	machine many_devices -t 120 -p 32x1M -- sh -c "$many"
+	machine many_devices -t 240 -p 32x1M -- sh -c "$many"
 } 2>&1 | tee "$results/test.tap"
 
 # The runner of the kselftests prints a program's results after "# ", and then

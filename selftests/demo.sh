@@ -8,15 +8,18 @@
 
 say() { printf '\n=== %s\n' "$*"; }
 
-lib_setup >/dev/null
-say "binding the devices to their variant driver"
+say "giving the devices their variant driver"
+lib_setup
 pairs ivshmem-256m bochs || { echo "no pairs of devices" >&2; exit 1; }
 
 say "moving them from host src to host dst over 4 channels"
 start_destination -- --listen $DST4:0 || exit
-on_src "$vmm" source --helper="$helper" $src --run-ms=1000 -- --channels 4 \
-	--connect "$DST4:$listen_port" | tee "$work/src.log"
-src_status=0 dst_status=0
+{
+	on_src "$vmm" source --helper="$helper" $src --run-ms=1000 -- \
+		--channels 4 --connect "$DST4:$listen_port"
+	echo $? >"$work/status"
+} | tee "$work/src.log"
+src_status=$(cat "$work/status") dst_status=0
 wait $dst_pid || dst_status=$?
 
 say "the destination's view"
