@@ -7,6 +7,7 @@
 #include <linux/file.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <net/sock.h>
 
 #include "transfer.h"
 
@@ -180,6 +181,20 @@ static void shut_down(struct vmfd_transfer *tr, enum sock_shutdown_cmd how)
 			kernel_sock_shutdown(tr->channels[i]->sock, how);
 }
 
+/*
+ * What is queued is worth nothing any more.  Without a reset at the last close
+ * a peer that reads nothing would keep the queue, and its pages, for minutes.
+ */
+static void abandon(struct vmfd_transfer *tr)
+{
+	unsigned int i;
+
+	for (i = 0; i < tr->nr_channels; i++)
+		if (tr->channels[i])
+			sock_no_linger(tr->channels[i]->sock->sk);
+	shut_down(tr, SHUT_RDWR);
+}
+
 static void fail(struct vmfd_transfer *tr, const struct vmfd_channel *ch,
 		 const struct vmfd_error *error)
 {
@@ -198,7 +213,7 @@ static void fail(struct vmfd_transfer *tr, const struct vmfd_channel *ch,
 		tr->error.device = ch->dev->index;
 		tr->error.idx = ch->idx;
 	}
-	shut_down(tr, SHUT_RDWR);
+	abandon(tr);
 	vmfd_transfer_event(tr);
 }
 
