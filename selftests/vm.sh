@@ -182,7 +182,7 @@ run() {
 }
 
 # Mitigations make emulation slower still, and a slow machine is not a stuck one.
-append="console=ttyS0 intel_iommu=on panic=-1 oops=panic mitigations=off"
+append="console=ttyS0 intel_iommu=on panic=-1 oops=panic mitigations=off no_timer_check"
 append="$append sysctl.kernel.hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=60"
 append="$append sysctl.kernel.watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=60"
 status=0
