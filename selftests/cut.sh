@@ -6,7 +6,7 @@
 # the devices can migrate.
 . "$(dirname "$0")/lib.sh"
 
-proxy=$here/proxy
+proxy=$bin/proxy
 port=7800
 
 # Nothing of a transfer is left: no socket, no reference to the modules
@@ -42,19 +42,30 @@ consistent() {
 	esac
 }
 
-# A migration through the proxy, with the proxy's options in $*
-harmed_migration() {
+# Starts a destination and a proxy with the options $* before it.
+start_proxied_destination() {
 	port=$((port + 1))
 	start_destination -- --listen $DST4:0 --timeout 3 || return
-	on_dst "$proxy" "$@" $DST4 $port $DST4 "$listen_port" \
+	ip netns exec dst "$proxy" "$@" $DST4 $port $DST4 "$listen_port" \
 		>"$work/proxy.log" 2>&1 &
 	proxy_pid=$!
-	wait_for "$work/proxy.log" ready || return
-	start_source --run-ms=10 -- --timeout 3 --connect $DST4:$port
-	wait_both
+	wait_for "$work/proxy.log" ready
+}
+
+stop_proxy() {
 	kill $proxy_pid 2>/dev/null
-	wait $proxy_pid
+	wait $proxy_pid 2>/dev/null
 	grep -q '^harm' "$work/proxy.log"
+}
+
+start_proxied_source() {
+	start_source --run-ms=10 -- --timeout 3 --connect $DST4:$port
+}
+
+harmed_migration() {
+	start_proxied_destination "$@" && start_proxied_source || return
+	wait_both
+	stop_proxy
 }
 
 healthy_migration() {
@@ -65,37 +76,55 @@ healthy_migration() {
 
 # harm NAME STATUSES-OF-SOURCE STATUSES-OF-DESTINATION PROXY-OPTION...
 harm() {
-	name=$1 src_may=$2 dst_may=$3
+	test=$1 src_may=$2 dst_may=$3
 	shift 3
 	harmed_migration "$@" && ended "$src_may" "$dst_may" && consistent &&
 		nothing_left
-	result $? "$name: source ends with $src_status, destination with $dst_status"
+	result $? "$test: source ends with $src_status, destination with $dst_status"
 	rmmod vfio_multifd && modprobe vfio_multifd && healthy_migration &&
 		nothing_left
-	result $? "$name: a fresh migration"
+	result $? "$test: a fresh migration"
 }
 
-# at NAME TYPE DIRECTION CUT KILLED-SOURCE KILLED-DESTINATION: what may happen
-# at a message; each of the three is SOURCE/DESTINATION, with commas for "or"
+# at MESSAGE TYPE DIRECTION CUT KILLED-SOURCE KILLED-DESTINATION [SILENCE]: how
+# the two may end if that happens at a message: SOURCE/DESTINATION, with commas
+# for "or", or "-"
 at() {
-	name=$1 type=$2 direction=$3
-	for way in "cut:$4" "kill-src:$5" "kill-dst:$6" ${7:+"mute:$7"}; do
-		may=$(echo "${way#*:}" | tr , ' ')
-		case $way in
-		cut:*) what="cut" option=--cut ;;
-		kill-src:*) what="source killed" option=--kill=$work/src.log ;;
-		kill-dst:*) what="destination killed" option=--kill=$work/dst.log ;;
-		mute:*) what="silence" option=--mute ;;
+	message=$1 type=$2 direction=$3
+	shift 3
+	for harm in cut kill-src kill-dst mute; do
+		may=$(echo "${1:--}" | tr , ' ')
+		[ $# = 0 ] || shift
+		[ "$may" != - ] || continue
+		case $harm in
+		cut) what=cut option=--cut ;;
+		kill-src) what="source killed" option=--kill=$work/src.log ;;
+		kill-dst) what="destination killed" option=--kill=$work/dst.log ;;
+		mute) what=silence option=--mute ;;
 		esac
-		harm "$what at $name" "${may%/*}" "${may#*/}" \
+		harm "$what at $message" "${may%/*}" "${may#*/}" \
 			--type=$type --direction=$direction $option
 	done
 }
 
+# Who says nothing is no peer: the destination goes on waiting for one.
+at_hello() {
+	start_proxied_destination --type=1 --direction=c --cut &&
+		start_proxied_source && src_status=0 || return
+	wait $src_pid || src_status=$?
+	stop_proxy && [ $src_status = 2 ] && runs src
+	result $? "cut at HELLO: source ends with $src_status"
+	start_source --run-ms=10 -- --connect "$DST4:$listen_port"
+	wait_both && migrated && nothing_left
+	result $? "cut at HELLO: the destination takes another source"
+}
+
+echo "TAP version 13"
 lib_setup
 pairs ivshmem-1m || skip_all "no pair of ivshmem-1m"
+at_hello
 #  message      from cut      source    destination silence
-at HELLO      1 c    2/2      3/2       2/3
+at HELLO      1 c    -        3/2       2/3
 at HELLO_ACK  2 s    2/2      3/2       2/3
 at READY      4 s    2/2      3/2       2,3/3       2/2
 at STOPPING   5 c    2,3/2,3  3/2,3     2,3/3

@@ -204,9 +204,20 @@ static void *take(void *arg)
 	}
 }
 
-/* Starts to read at all peers; engine_close() ends it */
+/* Waits for the first bytes of all channels, which then all run */
+void engine_wait_inits(struct engine *engine)
+{
+	uint8_t init[WIRE_INIT_SIZE];
+
+	for (unsigned int i = 0; i < engine->channels; i++)
+		recv(engine->channel[i].sock, init, sizeof(init),
+		     MSG_PEEK | MSG_WAITALL);
+}
+
+/* The same, and starts to read at all peers; engine_close() ends that */
 void engine_read_all(struct engine *engine)
 {
+	engine_wait_inits(engine);
 	for (unsigned int i = 0; i < engine->channels; i++) {
 		struct engine_channel *channel = &engine->channel[i];
 
@@ -289,6 +300,30 @@ int engine_create(struct engine *engine, uint32_t role, uint32_t channels,
 	return ret;
 }
 
+/* Adds each channel's first bytes to what its peer will send */
+void engine_add_inits(struct engine *engine)
+{
+	for (unsigned int i = 0; i < engine->channels; i++)
+		wire_add_init(&engine->channel[i].bytes, engine_uuid, i);
+}
+
+/* Adds a packet; returns where it starts, good until more is added */
+uint8_t *engine_add(struct engine *engine, unsigned int channel, uint32_t idx,
+		    uint32_t flags, const void *data, uint32_t len)
+{
+	struct wire_packet packet = {
+		.idstr = "dev",
+		.idx = idx,
+		.flags = flags,
+		.data = data,
+		.len = len,
+	};
+
+	if (engine->features & VFIO_MULTIFD_FEATURE_DIGEST)
+		packet.flags |= WIRE_DIGEST;
+	return wire_add_packet(&engine->channel[channel].bytes, &packet);
+}
+
 /* Sends a channel's @bytes as its peer, and forgets them */
 int engine_put(struct engine_channel *channel)
 {
@@ -361,18 +396,19 @@ bool engine_wait_state(int fd, uint32_t state)
 	return WAIT(state_now(fd) == state);
 }
 
-/* A connection in TIME_WAIT (6) has no socket any more */
+/* TCP remembers a closed connection for a while, but it has no file and no data */
 static bool has_socket(uint16_t port)
 {
-	unsigned int local, state;
+	unsigned int local, unsent, inode;
 	bool found = false;
 	char line[512];
 	FILE *file;
 
 	file = fopen("/proc/net/tcp", "re");
 	while (file && !found && fgets(line, sizeof(line), file))
-		found = sscanf(line, "%*d: %*x:%x %*x:%*x %x", &local,
-			       &state) == 2 && local == port && state != 6;
+		found = sscanf(line, "%*d: %*x:%x %*x:%*x %*x %x:%*x %*x:%*x %*x %*u %*u %u",
+			       &local, &unsent, &inode) == 3 &&
+			local == port && (unsent || inode);
 	if (file)
 		fclose(file);
 	return found;
@@ -465,6 +501,17 @@ int engine_memfd(const void *data, size_t len)
 		return -1;
 	}
 	return fd;
+}
+
+/* Does the file hold this and no more? */
+bool engine_file_has(int file, const void *data, size_t len)
+{
+	uint8_t *got = malloc(len + 1);
+	bool same = pread(file, got, len + 1, 0) == (ssize_t)len &&
+		    !memcmp(got, data, len);
+
+	free(got);
+	return same;
 }
 
 /* Bytes that only this seed gives; free() gives them back */

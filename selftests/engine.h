@@ -83,10 +83,18 @@ void engine_start(struct engine_channel *channel);
 int engine_join(struct engine_channel *channel);
 void engine_start_all(struct engine *engine);
 int engine_join_all(struct engine *engine);
+void engine_wait_inits(struct engine *engine);
 void engine_read_all(struct engine *engine);
 void engine_close(struct engine *engine);
 void engine_destroy(struct engine *engine);
+
+/* What the peers of a receiver send, about a device called "dev" */
+void engine_add_inits(struct engine *engine);
+uint8_t *engine_add(struct engine *engine, unsigned int channel, uint32_t idx,
+		    uint32_t flags, const void *data, uint32_t len);
 int engine_put(struct engine_channel *channel);
+
+/* What the peers of a sender got */
 const char *engine_parse(struct engine *engine, struct wire_packets *to);
 
 /* Waiting for what must come soon; true if it came */
@@ -99,6 +107,7 @@ bool engine_wait_unused(void);
 int engine_tcp_pair(int pair[2], int buffer);
 uint16_t engine_port(int sock);
 int engine_memfd(const void *data, size_t len);
+bool engine_file_has(int file, const void *data, size_t len);
 uint8_t *engine_pattern(size_t len, uint64_t seed);
 uint64_t engine_now(void);
 

@@ -120,8 +120,11 @@ int guest_pause(struct guest *guest)
 	return ret;
 }
 
-/* Of all that must be equal at both hosts, by this process's own reads */
-int guest_digest(struct guest_device *device, uint64_t *digest)
+/*
+ * Of all that must be equal at both hosts, by this process's own reads; with
+ * the config state if that was moved as well
+ */
+int guest_digest(struct guest_device *device, bool config, uint64_t *digest)
 {
 	struct vfio_register regs[MAX_REGISTERS];
 	struct xxh64 state;
@@ -134,7 +137,8 @@ int guest_digest(struct guest_device *device, uint64_t *digest)
 	xxh64_update(&state, device->vfio.map, device->vfio.size);
 	xxh64_update(&state, regs, vfio_registers_count(device->vfio.kind) *
 		     sizeof(regs[0]));
-	ret = config_digest(&device->config, &device->vfio, &state);
+	if (config)
+		ret = config_digest(&device->config, &device->vfio, &state);
 	*digest = xxh64_final(&state);
 	return ret;
 }

@@ -43,6 +43,6 @@ int guest_open(struct guest *guest);
 int guest_fill(struct guest *guest, uint64_t seed);
 int guest_run(struct guest *guest);
 int guest_pause(struct guest *guest);
-int guest_digest(struct guest_device *device, uint64_t *digest);
+int guest_digest(struct guest_device *device, bool config, uint64_t *digest);
 
 #endif /* SELFTESTS_GUEST_H */

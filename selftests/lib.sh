@@ -5,7 +5,9 @@
 set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
-vmm=$here/vmm
+bin=$here
+[ -x "$bin/vmm" ] || bin=$here/../build/selftests
+vmm=$bin/vmm
 helper=${VFIO_MULTIFD:-vfio-multifd}
 work=$(mktemp -d)
 trap 'lib_cleanup' EXIT
@@ -44,34 +46,40 @@ lib_cleanup() {
 	status=$?
 	kill $(jobs -p) 2>/dev/null
 	wait
-	ip netns list 2>/dev/null | grep -q '^src' && netns_remove
+	[ -e /run/netns/src ] && netns_remove
 	rm -rf "$work"
 	exit $status
 }
 
 lib_setup() {
-	echo "TAP version 13"
 	[ "$(id -u)" = 0 ] || skip_all "needs root"
 	command -v "$helper" >/dev/null || skip_all "$helper is missing"
 	modprobe -qa qemu_vfio_pci vfio_multifd ||
 		skip_all "the modules qemu_vfio_pci and vfio_multifd are missing"
 	[ -e /dev/vfio/vfio ] || skip_all "no /dev/vfio/vfio"
 	ip netns list >/dev/null 2>&1 || skip_all "no network namespaces"
+	bind_all | sed 's/^/# /'
 	. "$here/netns.sh"
 	trap 'lib_cleanup' EXIT
 }
 
-# device KIND N: address of the Nth such device, bound to the driver
+# All devices that can migrate get their driver.
+bind_all() {
+	"$vmm" list | grep -E ' (ivshmem|bochs)' >"$work/devices"
+	while read -r bdf _; do
+		"$helper" bind "$bdf" || return
+	done <"$work/devices"
+}
+
+# device KIND N: address of the Nth such device
 device() {
-	bdf=$("$vmm" list | awk -v kind="$1" -v n="$2" \
-		'$2 == kind && n-- == 0 { print $1 }')
-	[ "$bdf" ] || return
-	"$helper" bind "$bdf" >&2 && echo "$bdf"
+	awk -v kind="$1" -v n="$2" '$2 == kind && n-- == 0 { print $1 }' \
+		"$work/devices" | grep .
 }
 
 # use KIND N NAME: the VMM's option for a device
 use() {
-	bdf=$(device "$1" "$2") && [ "$bdf" ] || return
+	bdf=$(device "$1" "$2") || return
 	printf ' --device=%s,idstr=%s' "$bdf" "$3"
 }
 
@@ -107,7 +115,7 @@ show_logs() {
 # its address is then in $listen_host and $listen_port
 start_destination() {
 	: >"$work/dst.log"
-	on_dst timeout 120 "$vmm" destination --helper="$helper" $dst "$@" \
+	ip netns exec dst timeout 120 "$vmm" destination --helper="$helper" $dst "$@" \
 		>"$work/dst.log" 2>&1 &
 	dst_pid=$!
 	wait_for "$work/dst.log" '^event listening' || return
@@ -118,7 +126,7 @@ start_destination() {
 
 start_source() {
 	: >"$work/src.log"
-	on_src timeout 120 "$vmm" source --helper="$helper" $src "$@" \
+	ip netns exec src timeout 120 "$vmm" source --helper="$helper" $src "$@" \
 		>"$work/src.log" 2>&1 &
 	src_pid=$!
 }

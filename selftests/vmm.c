@@ -96,7 +96,8 @@ static void print_digests(void)
 		struct guest_device *device = &vmm.guest.device[i];
 		uint64_t digest;
 
-		check("digest", guest_digest(device, &digest));
+		check("digest", guest_digest(device, vmm.config_size < 0,
+					     &digest));
 		printf("digest %s %016llx\n", device->name,
 		       (unsigned long long)digest);
 	}

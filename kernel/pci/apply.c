@@ -30,6 +30,8 @@ static __printf(3, 4) int fail(struct qvp_load *load, int err,
 	struct va_format vaf = { .fmt = fmt };
 	va_list args;
 
+	if (qvp_session_over(&load->session))
+		return -ENODEV;
 	if (cmpxchg(&load->error, 0, err) || !__ratelimit(&messages))
 		return err;
 	va_start(args, fmt);

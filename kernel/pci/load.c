@@ -202,10 +202,9 @@ int qvp_load_finish(struct qvp_device *q)
 	lockdep_assert_held(&q->state_lock);
 	down_write(&q->core.memory_lock);
 	down_write(&q->chunk_lock);
-	if (!qvp_reset_pending(q)) {
-		WRITE_ONCE(load->session.over, true);
+	if (!qvp_session_over(&load->session))
 		ret = qvp_apply_complete(load);
-	}
+	WRITE_ONCE(load->session.over, true);
 	if (!ret)
 		ret = qvp_memory_enable(q);
 	if (!ret) {

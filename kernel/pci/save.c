@@ -146,7 +146,9 @@ static ssize_t put_end(struct qvp_save *save, struct iov_iter *to)
 	ssize_t ret = 0;
 
 	down_write(memory_lock);
-	if (!test_and_set_bit(END_TAKEN, &save->taken)) {
+	if (qvp_session_over(&save->session)) {
+		ret = -ENODEV;
+	} else if (!test_and_set_bit(END_TAKEN, &save->taken)) {
 		end.bytes = cpu_to_le64(atomic64_read(&save->bytes) +
 					sizeof(rec) + sizeof(end));
 		end.records = cpu_to_le64(atomic64_read(&save->records) + 1);

@@ -100,7 +100,12 @@ static int find_variant(const char *bdf, const char *name,
 
 	if (name) {
 		ret = variant_take(name, variant);
-		return ret ? fail(bdf, "driver %s: %s", name, strerror(-ret)) :
+		if (ret == -ENOENT)
+			return fail(bdf, "there is no module %s with a PCI driver",
+				    name);
+		if (ret == -EXDEV)
+			return fail(bdf, "module %s has no VFIO driver", name);
+		return ret ? fail(bdf, "module %s: %s", name, strerror(-ret)) :
 			     0;
 	}
 
@@ -108,7 +113,7 @@ static int find_variant(const char *bdf, const char *name,
 	if (!ret)
 		ret = variant_find(modalias, variant);
 	if (ret == -ENOENT && !*variant->alias)
-		return fail(bdf, "no module has a vfio_pci: alias for it; --driver can name one that is loaded by hand");
+		return fail(bdf, "no module has a vfio_pci: alias for it; see --driver");
 	return ret ? fail(bdf, "module %s: %s", variant->module,
 			  strerror(-ret)) : 0;
 }
@@ -146,7 +151,7 @@ static int print_bound(const char *bdf, const char *before,
 	       *variant->alias ? variant->alias : "as asked for", before,
 	       group);
 	if (*variant->alias && !strcmp(variant->module, "vfio_pci"))
-		printf("%s: vfio-pci cannot migrate a device, but no module has a driver that can for this one\n",
+		printf("%s: no module has a variant driver for it; vfio-pci cannot migrate it\n",
 		       bdf);
 	return 0;
 }
@@ -183,7 +188,7 @@ int command_bind(int argc, char **argv)
 	if (ret) {
 		change_driver(bdf, NULL);
 		describe_driver(bdf, before);
-		return fail(bdf, "driver %s does not take it: %s; it has %s now",
+		return fail(bdf, "driver %s: %s; the device has %s now",
 			    variant.driver, strerror(-ret), before);
 	}
 	return print_bound(bdf, before, &variant, group);
@@ -201,7 +206,8 @@ int command_unbind(int argc, char **argv)
 
 	describe_driver(bdf, before);
 	if (!pci_has_vfio(bdf))
-		return fail(bdf, "has %s, which is not a VFIO driver", before);
+		return fail(bdf, "is not bound to a VFIO driver, it has %s",
+			    before);
 	ret = check_idle(bdf);
 	if (ret)
 		return ret;

@@ -17,10 +17,10 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#define DEFAULT_CHANNELS	4
+#define DEFAULT_CHANNELS	4u
 #define DEFAULT_PACKET_SIZE	(1u << 20)
-#define DEFAULT_TIMEOUT		10	/* seconds */
-#define MAX_TIMEOUT		3600
+#define DEFAULT_TIMEOUT		10u	/* seconds */
+#define MAX_TIMEOUT		3600u
 
 #define ALL_FEATURES	((uint64_t)VFIO_MULTIFD_FEATURE_DIGEST | \
 			 VFIO_MULTIFD_FEATURE_ORDER_FREE)
@@ -82,41 +82,56 @@ static const struct option recv_options[] = {
 	{}
 };
 
+static const char send_help[] =
+"Usage: vfio-multifd send --connect HOST[:PORT] --device-fd N[,...]... [OPTION]...\n"
+"\n"
+"Moves the state of VFIO devices to a \"vfio-multifd recv\".\n"
+"\n"
+"      --connect HOST[:PORT]  where recv listens; [ADDRESS]:PORT for IPv6\n"
+"      --device-fd N[,idstr=NAME][,config-fd=M]\n"
+"                             a VFIO device fd, its name, the same at both ends\n"
+"                             (vfio0, vfio1 and so on, in order), and where its\n"
+"                             config state comes from; repeat for more devices\n"
+"      --channels N           TCP connections for device state (%u)\n"
+"      --packet-size BYTES    most data in a packet, with suffix K or M (1M)\n"
+"      --trigger-fd N         becomes readable once the VM is paused; without\n"
+"                             it the devices are stopped at once\n";
+
+static const char recv_help[] =
+"Usage: vfio-multifd recv [--listen [HOST][:PORT]] --device-fd N[,...]... [OPTION]...\n"
+"\n"
+"Takes the state of VFIO devices from a \"vfio-multifd send\".\n"
+"\n"
+"      --listen [HOST][:PORT] where to listen (127.0.0.1:%s); the event\n"
+"                             \"listening\" tells which port 0 has become\n"
+"      --device-fd N[,idstr=NAME][,config-fd=M]\n"
+"                             a VFIO device fd, its name, the same at both ends\n"
+"                             (vfio0, vfio1 and so on, in order), and where its\n"
+"                             config state goes to; repeat for more devices\n";
+
+static const char common_help[] =
+"      --features LIST        of digest and order-free, or none, what this end\n"
+"                             agrees to (all that the kernel has)\n"
+"      --event-fd N           gets a line for each event\n"
+"      --timeout SECONDS      to wait for the peer and for each step (%u)\n"
+"      --json                 report as JSON instead of a table\n"
+"  -h, --help                 this text\n"
+"\n"
+"Exit status: 0 done; 1 usage or no contact; 2 refused, failed or cancelled\n"
+"before the source stopped anything; 3 failed later and rolled back;\n"
+"4 undecided: devices are stopped at both ends; 5 failed, and a device could\n"
+"not be rolled back.\n"
+"\n"
+"Device state crosses the network as plain TCP, without encryption or\n"
+"authentication: use a trusted network only.\n";
+
 static void help(bool send)
 {
 	if (send)
-		printf("Usage: " PROGRAM " send --connect HOST[:PORT] --device-fd N[,...]... [OPTION]...\n\n"
-		       "Moves the state of stopped VFIO devices to a \"" PROGRAM " recv\".\n\n"
-		       "      --connect HOST[:PORT]  where recv listens; [ADDRESS]:PORT for IPv6\n");
+		printf(send_help, DEFAULT_CHANNELS);
 	else
-		printf("Usage: " PROGRAM " recv [--listen [HOST][:PORT]] --device-fd N[,...]... [OPTION]...\n\n"
-		       "Takes the state of VFIO devices from a \"" PROGRAM " send\".\n\n"
-		       "      --listen [HOST][:PORT] where to listen (127.0.0.1:" VMF_DEFAULT_PORT "); port 0 is a\n"
-		       "                             free one, which the event \"listening\" tells\n");
-	printf("      --device-fd N[,idstr=NAME][,config-fd=M]\n"
-	       "                             a VFIO device fd, its name, the same at both ends\n"
-	       "                             (vfio0, vfio1 and so on, in order), and where its\n"
-	       "                             config state %s; repeat for more\n",
-	       send ? "comes from" : "goes to");
-	if (send)
-		printf("      --channels N           TCP connections for device state (%u)\n"
-		       "      --packet-size BYTES    most data in a packet, with suffix K or M (1M)\n"
-		       "      --trigger-fd N         becomes readable once the VM is paused; without\n"
-		       "                             it the devices are stopped at once\n",
-		       DEFAULT_CHANNELS);
-	printf("      --features LIST        of digest and order-free, or none, what this end\n"
-	       "                             agrees to (all that the kernel has)\n"
-	       "      --event-fd N           gets a line for each event\n"
-	       "      --timeout SECONDS      to wait for the peer and for each step (%u)\n"
-	       "      --json                 report as JSON instead of a table\n"
-	       "  -h, --help                 this text\n\n"
-	       "Exit status: 0 done; 1 usage or no contact; 2 refused, failed or cancelled\n"
-	       "before the source stopped anything; 3 failed later and rolled back;\n"
-	       "4 undecided: devices are stopped at both ends; 5 failed, and a device could\n"
-	       "not be rolled back.\n\n"
-	       "Device state crosses the network as plain TCP, without encryption or\n"
-	       "authentication: use a trusted network only.\n",
-	       DEFAULT_TIMEOUT);
+		printf(recv_help, VMF_DEFAULT_PORT);
+	printf(common_help, DEFAULT_TIMEOUT);
 }
 
 /* A number in decimal, and nothing but it up to @end. */

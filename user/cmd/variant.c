@@ -133,6 +133,19 @@ put_ctx:
 	return ret;
 }
 
+/*
+ * A driver that an override forces upon a device believes that it knows it, so
+ * this has to be seen before.  A VFIO core inside the kernel does not tell.
+ */
+static bool has_vfio(const char *module)
+{
+	const char *holders = "/sys/module/vfio_pci_core/holders";
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s", holders, module);
+	return access(holders, F_OK) || !access(path, F_OK);
+}
+
 int variant_take(const char *name, struct variant *variant)
 {
 	struct kmod_ctx *ctx = new_context();
@@ -147,6 +160,8 @@ int variant_take(const char *name, struct variant *variant)
 	if (!ret) {
 		ret = load(module, variant);
 		kmod_module_unref(module);
+		if (!ret && !has_vfio(variant->module))
+			ret = -EXDEV;
 	}
 	kmod_unref(ctx);
 	return ret;

@@ -25,7 +25,10 @@ struct variant {
  */
 int variant_find(const char *modalias, struct variant *variant);
 
-/* Takes the driver or module @name, whatever its aliases say. */
+/*
+ * Takes module @name, whatever its aliases say.  -ENOENT: there is none, or it
+ * has no PCI driver; -EXDEV: it has no VFIO driver.
+ */
 int variant_take(const char *name, struct variant *variant);
 
 #endif /* VARIANT_H */

@@ -13,7 +13,6 @@
 
 #include <endian.h>
 #include <errno.h>
-#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -224,14 +223,15 @@ static int compare(struct destination *dst)
 		own = dst->map[i];
 		bytes = vmf_message_get_u64(in);
 		packets = vmf_message_get_u64(in);
-		if (!in->bad && (bytes != session->report->device[own].bytes ||
-		    packets != session->report->device[own].packets))
-			return vmf_error_set(&session->error, -EBADMSG,
-					     "device %s: %" PRIu64 " bytes in %" PRIu64 " packets were sent, %" PRIu64 " in %" PRIu64 " came",
-					     dst->hello.device[i].idstr, bytes,
-					     packets,
-					     session->report->device[own].bytes,
-					     session->report->device[own].packets);
+		if (in->bad ||
+		    (bytes == session->report->device[own].bytes &&
+		     packets == session->report->device[own].packets))
+			continue;
+		return vmf_error_set(&session->error, -EBADMSG,
+				     "device %s: %llu bytes in %llu packets were sent, but others came",
+				     dst->hello.device[i].idstr,
+				     (unsigned long long)bytes,
+				     (unsigned long long)packets);
 	}
 	return vmf_message_end(in, &session->error);
 }

@@ -176,7 +176,7 @@ int vmf_message_recv(struct vmf_message *message, int sock,
 					     strerror(errno));
 		if (!got)
 			return vmf_error_set(error, -EPIPE,
-					     "main channel: closed%s",
+					     "the peer closed the main channel%s",
 					     message->have ?
 					     " in the middle of a message" :
 					     "");

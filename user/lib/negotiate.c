@@ -4,7 +4,6 @@
 #include "error.h"
 
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
@@ -55,10 +54,19 @@ static void get_identity(struct vmf_message *in, struct vmf_identity *identity)
 	identity->revision = class_revision & 0xff;
 }
 
-static uint64_t own_features(const struct vmf_session *session)
+/*
+ * What this end can do with packets of @packet_size.  Packets of an order-free
+ * stream hold whole records, of which the smallest is a page and a few bytes.
+ */
+static uint64_t own_features(const struct vmf_session *session,
+			     uint32_t packet_size)
 {
-	return session->params->features &
-	       vmf_engine_info(session->engine)->features;
+	uint64_t features = session->params->features &
+			    vmf_engine_info(session->engine)->features;
+
+	if (packet_size < 2 * VFIO_MULTIFD_MIN_PACKET)
+		features &= ~(uint64_t)VFIO_MULTIFD_FEATURE_ORDER_FREE;
+	return features;
 }
 
 int vmf_negotiate_put_hello(struct vmf_session *session,
@@ -77,7 +85,7 @@ int vmf_negotiate_put_hello(struct vmf_session *session,
 	vmf_message_put_u16(out, VMF_MESSAGE_VERSION);
 	vmf_message_put_u16(out, VMF_MESSAGE_VERSION);
 	vmf_message_put_u32(out, params->channels);
-	vmf_message_put_u64(out, own_features(session));
+	vmf_message_put_u64(out, own_features(session, params->packet_size));
 	vmf_message_put_u32(out, params->packet_size);
 	vmf_message_put_u32(out, params->devices);
 	vmf_message_put(out, uuid, VFIO_MULTIFD_UUID_SIZE);
@@ -136,8 +144,9 @@ static int differ(struct vmf_session *session, const char *name,
 		  const char *what, uint64_t source, uint64_t destination)
 {
 	return vmf_error_set(&session->error, -ENODEV,
-			     "device %s: %s is 0x%" PRIx64 " at the source, 0x%" PRIx64 " at the destination",
-			     name, what, source, destination);
+			     "device %s: %s is 0x%llx at the source, 0x%llx at the destination",
+			     name, what, (unsigned long long)source,
+			     (unsigned long long)destination);
 }
 
 static int match_identity(struct vmf_session *session, const char *name,
@@ -243,7 +252,8 @@ int vmf_negotiate_match(struct vmf_session *session,
 
 	session->report->channels = hello->channels;
 	session->report->packet_size = hello->packet_size;
-	session->report->features = hello->features & own_features(session);
+	session->report->features = hello->features &
+				    own_features(session, hello->packet_size);
 	return 0;
 }
 
@@ -270,10 +280,10 @@ int vmf_negotiate_get_ack(struct vmf_session *session)
 	vmf_message_get_u32(in);
 	features = vmf_message_get_u64(in);
 	if (version != VMF_MESSAGE_VERSION ||
-	    features & ~own_features(session))
+	    features & ~own_features(session, session->params->packet_size))
 		return vmf_error_set(&session->error, -EPROTO,
-				     "HELLO_ACK: version %u, features 0x%" PRIx64 " were not offered",
-				     version, features);
+				     "HELLO_ACK: version %u, features 0x%llx were not offered",
+				     version, (unsigned long long)features);
 
 	session->agreed = true;
 	session->report->channels = session->params->channels;

@@ -188,8 +188,10 @@ static enum vmf_outcome end(struct vmf_session *session, int ret)
 
 	outcome = settle(session, outcome);
 	hang_up(session);
-	if (outcome == VMF_UNDECIDED && session->role == VFIO_MULTIFD_RECV)
+	if (outcome == VMF_UNDECIDED && session->role == VFIO_MULTIFD_RECV) {
+		vmf_session_step(session);
 		vmf_config_write(session);
+	}
 
 	for (i = 0; i < session->params->devices; i++) {
 		if (session->device[i].data_fd >= 0)
