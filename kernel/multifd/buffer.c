@@ -15,16 +15,17 @@
  * @buf: the buffer, zeroed
  * @size: bytes, a multiple of PAGE_SIZE
  *
- * Return: 0 or -ENOMEM.  vmfd_buffer_destroy() undoes it, also after an error.
+ * Return: 0 or -ENOMEM.
  */
 int vmfd_buffer_init(struct vmfd_buffer *buf, u32 size)
 {
 	buf->nr = size / PAGE_SIZE;
 	buf->pages = kvcalloc(buf->nr, sizeof(*buf->pages), GFP_KERNEL_ACCOUNT);
 	buf->bvec = kvcalloc(buf->nr, sizeof(*buf->bvec), GFP_KERNEL_ACCOUNT);
-	if (!buf->pages || !buf->bvec)
-		return -ENOMEM;
-	return vmfd_buffer_renew(buf);
+	if (buf->pages && buf->bvec && !vmfd_buffer_renew(buf))
+		return 0;
+	vmfd_buffer_destroy(buf);
+	return -ENOMEM;
 }
 
 /**
@@ -40,6 +41,7 @@ void vmfd_buffer_destroy(struct vmfd_buffer *buf)
 			put_page(buf->pages[i]);
 	kvfree(buf->pages);
 	kvfree(buf->bvec);
+	*buf = (struct vmfd_buffer) {};
 }
 
 /**
@@ -54,22 +56,21 @@ void vmfd_buffer_destroy(struct vmfd_buffer *buf)
  */
 int vmfd_buffer_renew(struct vmfd_buffer *buf)
 {
-	unsigned int i, have, got;
+	unsigned int i;
 
 	for (i = 0; i < buf->nr; i++) {
-		if (buf->pages[i] && page_ref_count(buf->pages[i]) != 1) {
-			put_page(buf->pages[i]);
-			buf->pages[i] = NULL;
-		}
-	}
-	for (have = 0; have < buf->nr; have = got) {
-		got = alloc_pages_bulk_array(GFP_KERNEL_ACCOUNT, buf->nr,
-					     buf->pages);
-		if (got == have)
+		struct page *page = buf->pages[i];
+
+		if (page && page_ref_count(page) == 1)
+			continue;
+		if (page)
+			put_page(page);
+		page = alloc_page(GFP_KERNEL_ACCOUNT);
+		buf->pages[i] = page;
+		if (!page)
 			return -ENOMEM;
+		bvec_set_page(&buf->bvec[i], page, PAGE_SIZE, 0);
 	}
-	for (i = 0; i < buf->nr; i++)
-		bvec_set_page(&buf->bvec[i], buf->pages[i], PAGE_SIZE, 0);
 	return 0;
 }
 

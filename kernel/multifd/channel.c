@@ -126,12 +126,23 @@ static int start(struct vmfd_transfer *tr, struct vmfd_channel *ch)
 		return -EBUSY;
 	ret = vmfd_transfer_over(tr);
 	/* The peer expects every channel's first bytes, however late we are. */
-	if (ret == -ESHUTDOWN && tr->role == VFIO_MULTIFD_SEND &&
+	if (ret == VMFD_DONE && tr->role == VFIO_MULTIFD_SEND &&
 	    ch->phase == VMFD_PHASE_INIT)
 		ret = 0;
 	if (!ret)
 		ch->running = true;
 	return ret;
+}
+
+/* Also where the transfer is DONE and cannot fail any more. */
+static int no_memory(struct vmfd_channel *ch)
+{
+	int ret = vmfd_transfer_fail(ch->tr, ch, &(struct vmfd_error) {
+		.err = -ENOMEM,
+		.reason = VFIO_MULTIFD_REASON_NO_MEMORY,
+	});
+
+	return ret == VMFD_DONE ? -ENOMEM : ret;
 }
 
 /**
@@ -156,10 +167,7 @@ int vmfd_channel_run(struct vmfd_transfer *tr, u32 id)
 	if (!ch->buf.pages)
 		ret = vmfd_buffer_init(&ch->buf, tr->packet_size);
 	if (ret)
-		ret = vmfd_transfer_fail(tr, ch, &(struct vmfd_error) {
-			.err = ret,
-			.reason = VFIO_MULTIFD_REASON_NO_MEMORY,
-		});
+		ret = no_memory(ch);
 	else if (tr->role == VFIO_MULTIFD_SEND)
 		ret = vmfd_send_run(ch);
 	else
@@ -169,13 +177,13 @@ int vmfd_channel_run(struct vmfd_transfer *tr, u32 id)
 	ch->running = false;
 	mutex_unlock(&tr->lock);
 out:
-	return ret == -ESHUTDOWN ? 0 : ret;
+	return ret == VMFD_DONE ? 0 : ret;
 }
 
 /* The socket call's own words, or that it is over for another reason. */
 static int socket_error(struct vmfd_channel *ch, int err)
 {
-	if (err == -ERESTARTSYS || err == -EINTR || err == -ERESTARTNOINTR)
+	if (vmfd_interrupted(err))
 		return -EINTR;
 	return vmfd_transfer_fail(ch->tr, ch, &(struct vmfd_error) {
 		.err = err ?: -ECONNRESET,

@@ -14,6 +14,12 @@
 
 static int check_file(struct vmfd_transfer *tr, struct file *file)
 {
+	/*
+	 * A unix socket could hold the transfer's own file in its queue, and
+	 * neither would ever go.
+	 */
+	if (S_ISSOCK(file_inode(file)->i_mode))
+		return -EOPNOTSUPP;
 	if (tr->role == VFIO_MULTIFD_SEND) {
 		if (!(file->f_mode & FMODE_READ))
 			return -EBADF;
@@ -209,7 +215,7 @@ int vmfd_device_get_config(struct vmfd_transfer *tr,
 	else if (!dev)
 		ret = -ENOENT;
 	else if (!dev->done)
-		ret = vmfd_transfer_over(tr) ?: -EAGAIN;
+		ret = tr->error.error ?: -EAGAIN;
 	else
 		config = dev->config;
 	mutex_unlock(&tr->lock);

@@ -71,6 +71,10 @@ static int check_setup(const struct vfio_multifd_setup *setup)
 	    setup->packet_size > VFIO_MULTIFD_MAX_PACKET ||
 	    setup->packet_size % PAGE_SIZE)
 		return -EINVAL;
+	/* A record of a page must fit, with its header. */
+	if (setup->features & VFIO_MULTIFD_FEATURE_ORDER_FREE &&
+	    setup->packet_size < 2 * VFIO_MULTIFD_MIN_PACKET)
+		return -EINVAL;
 	if (setup->reserved)
 		return -EINVAL;
 	if (setup->features & ~(u64)(VFIO_MULTIFD_FEATURE_DIGEST |
@@ -98,7 +102,7 @@ static int set_up(struct vmfd_transfer *tr, void __user *user)
 		if (setup.features & VFIO_MULTIFD_FEATURE_DIGEST)
 			tr->header_size = sizeof(struct vmfd_wire_packet);
 		memcpy(tr->uuid, setup.uuid, sizeof(tr->uuid));
-		tr->state = VFIO_MULTIFD_STATE_READY;
+		WRITE_ONCE(tr->state, VFIO_MULTIFD_STATE_READY);
 		vmfd_transfer_event(tr);
 	}
 	mutex_unlock(&tr->lock);
@@ -155,10 +159,10 @@ static int switch_over(struct vmfd_transfer *tr)
 	} else if (!tr->nr_devices) {
 		ret = -EINVAL;
 	} else {
-		tr->state = VFIO_MULTIFD_STATE_SEALED;
+		WRITE_ONCE(tr->state, VFIO_MULTIFD_STATE_SEALED);
 		vmfd_transfer_finish(tr);
 	}
-	mutex_unlock(&tr->lock);
+	vmfd_transfer_unlock(tr);
 	return ret;
 }
 

@@ -19,7 +19,8 @@ static int refuse(struct vmfd_channel *ch, enum vfio_multifd_reason reason,
 		  u64 expected, u64 got)
 {
 	return vmfd_transfer_fail(ch->tr, ch, &(struct vmfd_error) {
-		.err = -EPROTO,
+		.err = reason == VFIO_MULTIFD_REASON_NO_MEMORY ? -ENOMEM :
+								 -EPROTO,
 		.reason = reason,
 		.expected = expected,
 		.got = got,
@@ -279,7 +280,7 @@ static int wait_turn(struct vmfd_channel *ch)
 
 static int write_failed(struct vmfd_channel *ch, ssize_t err)
 {
-	if (err == -EINTR || err == -ERESTARTSYS)
+	if (vmfd_interrupted(err))
 		return -EINTR;
 	return vmfd_transfer_fail(ch->tr, ch, &(struct vmfd_error) {
 		.err = err < 0 ? err : -EIO,
@@ -331,7 +332,7 @@ static void loaded(struct vmfd_channel *ch)
 	} else if (!was_order_free) {
 		vmfd_transfer_changed(tr);
 	}
-	mutex_unlock(&tr->lock);
+	vmfd_transfer_unlock(tr);
 	ch->dev = NULL;
 }
 

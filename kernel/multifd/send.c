@@ -66,104 +66,6 @@ static int too_many(struct vmfd_channel *ch)
 	});
 }
 
-/*
- * A read that found data makes a packet.  Its idx is given after the read:
- * where order matters there is one reader, where there are many it does not.
- */
-static int took_data(struct vmfd_channel *ch, ssize_t len)
-{
-	struct vmfd_transfer *tr = ch->tr;
-	struct vmfd_device *dev = ch->dev;
-	bool was_order_free;
-
-	mutex_lock(&tr->lock);
-	was_order_free = dev->order_free;
-	dev->readers--;
-	if (len > 0) {
-		if (!dev->next_idx)
-			vmfd_device_look(tr, dev, &ch->buf, len);
-		ch->idx = dev->next_idx++;
-		ch->len = len;
-		ch->is_config = false;
-		dev->active++;
-	} else if (!len) {
-		dev->eof = true;
-	}
-	if (!was_order_free || dev->eof)
-		vmfd_transfer_changed(tr);
-	mutex_unlock(&tr->lock);
-
-	if (len > 0 && ch->idx >= VFIO_MULTIFD_MAX_PACKETS - 1)
-		return too_many(ch);
-	return len > 0;
-}
-
-static int read_data(struct vmfd_channel *ch)
-{
-	struct vmfd_error error = { .reason = VFIO_MULTIFD_REASON_DEVICE_READ };
-	ssize_t len;
-	int ret;
-
-	len = vmfd_buffer_renew(&ch->buf);
-	if (len)
-		error.reason = VFIO_MULTIFD_REASON_NO_MEMORY;
-	else
-		len = vmfd_device_read(ch->dev, &ch->buf);
-
-	ret = took_data(ch, len);
-	if (len >= 0)
-		return ret;
-	if (len == -EINTR || len == -ERESTARTSYS)
-		return -EINTR;
-	ch->idx = VFIO_MULTIFD_NO_INDEX;
-	error.err = len;
-	return vmfd_transfer_fail(ch->tr, ch, &error);
-}
-
-static void take_config(struct vmfd_channel *ch)
-{
-	struct vmfd_device *dev = ch->dev;
-
-	lockdep_assert_held(&ch->tr->lock);
-	dev->config_taken = true;
-	dev->active++;
-	ch->idx = dev->next_idx++;
-	ch->len = dev->config_size;
-	ch->is_config = true;
-}
-
-/* Return: 1 with a packet in hand, 0 without (look again), or an error. */
-static int take(struct vmfd_channel *ch)
-{
-	struct vmfd_transfer *tr = ch->tr;
-	int ret;
-
-	mutex_lock(&tr->lock);
-	for (;;) {
-		ch->dev = NULL;
-		ret = vmfd_transfer_over(tr);
-		if (ret)
-			goto out;
-		ch->dev = find_work(tr);
-		if (ch->dev)
-			break;
-		ret = vmfd_transfer_sleep(tr);
-		if (ret)
-			goto out;
-	}
-	if (can_take_config(ch->dev)) {
-		take_config(ch);
-		ret = 1;
-		goto out;
-	}
-	ch->dev->readers++;
-	mutex_unlock(&tr->lock);
-	return read_data(ch);
-out:
-	mutex_unlock(&tr->lock);
-	return ret;
-}
-
 static u64 digest(const struct vmfd_channel *ch)
 {
 	if (ch->is_config)
@@ -192,6 +94,114 @@ static void make_header(struct vmfd_channel *ch)
 		ch->packet.digest = cpu_to_be64(digest(ch));
 	}
 	ch->packet.vfio_flags = cpu_to_be32(flags);
+	ch->phase = VMFD_PHASE_HEADER;
+}
+
+/*
+ * A read that found data makes a packet.  Its idx is given after the read:
+ * where order matters there is one reader, where there are many it does not.
+ */
+static void took_data(struct vmfd_channel *ch, ssize_t len)
+{
+	struct vmfd_transfer *tr = ch->tr;
+	struct vmfd_device *dev = ch->dev;
+	bool was_order_free;
+
+	mutex_lock(&tr->lock);
+	was_order_free = dev->order_free;
+	dev->readers--;
+	if (len > 0) {
+		if (!dev->next_idx)
+			vmfd_device_look(tr, dev, &ch->buf, len);
+		ch->idx = dev->next_idx++;
+		ch->len = len;
+		ch->is_config = false;
+		dev->active++;
+	} else if (!len) {
+		dev->eof = true;
+	}
+	if (!was_order_free || dev->eof)
+		vmfd_transfer_changed(tr);
+	mutex_unlock(&tr->lock);
+}
+
+static int read_failed(struct vmfd_channel *ch,
+		       enum vfio_multifd_reason reason, ssize_t err)
+{
+	if (vmfd_interrupted(err))
+		return -EINTR;
+	ch->idx = VFIO_MULTIFD_NO_INDEX;
+	return vmfd_transfer_fail(ch->tr, ch, &(struct vmfd_error) {
+		.err = err,
+		.reason = reason,
+	});
+}
+
+static int read_data(struct vmfd_channel *ch)
+{
+	enum vfio_multifd_reason reason = VFIO_MULTIFD_REASON_NO_MEMORY;
+	ssize_t len;
+
+	len = vmfd_buffer_renew(&ch->buf);
+	if (!len) {
+		reason = VFIO_MULTIFD_REASON_DEVICE_READ;
+		len = vmfd_device_read(ch->dev, &ch->buf);
+	}
+	took_data(ch, len);
+	if (len < 0)
+		return read_failed(ch, reason, len);
+	if (!len)
+		return 0;
+	/* The config state needs an idx as well. */
+	if (ch->idx >= VFIO_MULTIFD_MAX_PACKETS - 1)
+		return too_many(ch);
+	make_header(ch);
+	return 0;
+}
+
+static void take_config(struct vmfd_channel *ch)
+{
+	struct vmfd_device *dev = ch->dev;
+
+	lockdep_assert_held(&ch->tr->lock);
+	dev->config_taken = true;
+	dev->active++;
+	ch->idx = dev->next_idx++;
+	ch->len = dev->config_size;
+	ch->is_config = true;
+}
+
+/* Takes a packet in hand, or finds that there is nothing: look again. */
+static int take(struct vmfd_channel *ch)
+{
+	struct vmfd_transfer *tr = ch->tr;
+	int ret;
+
+	mutex_lock(&tr->lock);
+	for (;;) {
+		ch->dev = NULL;
+		ret = vmfd_transfer_over(tr);
+		if (ret)
+			goto out;
+		ch->dev = find_work(tr);
+		if (ch->dev)
+			break;
+		ret = vmfd_transfer_sleep(tr);
+		if (ret)
+			goto out;
+	}
+	if (!can_take_config(ch->dev)) {
+		ch->dev->readers++;
+		mutex_unlock(&tr->lock);
+		return read_data(ch);
+	}
+	take_config(ch);
+	mutex_unlock(&tr->lock);
+	make_header(ch);
+	return 0;
+out:
+	mutex_unlock(&tr->lock);
+	return ret;
 }
 
 /*
@@ -221,7 +231,7 @@ static void sent(struct vmfd_channel *ch)
 		tr->devices_done++;
 		vmfd_transfer_finish(tr);
 	}
-	mutex_unlock(&tr->lock);
+	vmfd_transfer_unlock(tr);
 	ch->dev = NULL;
 }
 
@@ -245,12 +255,8 @@ int vmfd_send_run(struct vmfd_channel *ch)
 			break;
 		case VMFD_PHASE_TAKE:
 			ret = take(ch);
-			if (ret < 0)
+			if (ret)
 				return ret;
-			if (!ret)
-				break;
-			make_header(ch);
-			ch->phase = VMFD_PHASE_HEADER;
 			break;
 		case VMFD_PHASE_HEADER:
 			ret = vmfd_channel_send_bytes(ch, &ch->packet,
@@ -260,13 +266,15 @@ int vmfd_send_run(struct vmfd_channel *ch)
 				return ret;
 			ch->phase = VMFD_PHASE_DATA;
 			break;
-		default:
+		case VMFD_PHASE_DATA:
 			ret = send_data(ch);
 			if (ret)
 				return ret;
 			sent(ch);
 			ch->phase = VMFD_PHASE_TAKE;
 			break;
+		default:	/* the phases of receiving */
+			return -EINVAL;
 		}
 	}
 }

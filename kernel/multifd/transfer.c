@@ -156,7 +156,7 @@ int vmfd_transfer_sleep(struct vmfd_transfer *tr)
  * vmfd_transfer_over - has the transfer ended?
  * @tr: the transfer, locked
  *
- * Return: 0 if not, its first error, or -ESHUTDOWN when all is done.
+ * Return: 0 if not, its first error, or VMFD_DONE.
  */
 int vmfd_transfer_over(struct vmfd_transfer *tr)
 {
@@ -165,7 +165,7 @@ int vmfd_transfer_over(struct vmfd_transfer *tr)
 	case VFIO_MULTIFD_STATE_FAILED:
 		return tr->error.error;
 	case VFIO_MULTIFD_STATE_DONE:
-		return -ESHUTDOWN;
+		return VMFD_DONE;
 	default:
 		return 0;
 	}
@@ -195,13 +195,38 @@ static void abandon(struct vmfd_transfer *tr)
 	shut_down(tr, SHUT_RDWR);
 }
 
+/**
+ * vmfd_transfer_unlock - unlock, and if the transfer has just ended let go of
+ *	its sockets
+ * @tr: the transfer, locked
+ *
+ * That waits for whoever else uses such a socket, and so must be done without
+ * the lock.  No channel comes after the end.  A source that is DONE leaves its
+ * sockets alone: they still have to deliver.  At the destination ending the
+ * reading side wakes the threads that wait for a next packet.
+ */
+void vmfd_transfer_unlock(struct vmfd_transfer *tr)
+{
+	bool let_go = vmfd_transfer_over(tr) && !tr->let_go;
+
+	tr->let_go |= let_go;
+	mutex_unlock(&tr->lock);
+	if (!let_go)
+		return;
+	if (tr->state == VFIO_MULTIFD_STATE_FAILED)
+		abandon(tr);
+	else if (tr->role == VFIO_MULTIFD_RECV)
+		shut_down(tr, SHUT_RD);
+}
+
 static void fail(struct vmfd_transfer *tr, const struct vmfd_channel *ch,
 		 const struct vmfd_error *error)
 {
 	lockdep_assert_held(&tr->lock);
-	tr->state = VFIO_MULTIFD_STATE_FAILED;
+	WRITE_ONCE(tr->state, VFIO_MULTIFD_STATE_FAILED);
 	tr->error = (struct vfio_multifd_status) {
-		.error = error->err,
+		/* Errnos of the kernel's own, such as -ERESTARTSYS, stay here. */
+		.error = error->err <= -512 ? -EIO : error->err,
 		.reason = error->reason,
 		.device = VFIO_MULTIFD_NO_INDEX,
 		.channel = ch ? ch->id : VFIO_MULTIFD_NO_INDEX,
@@ -213,7 +238,6 @@ static void fail(struct vmfd_transfer *tr, const struct vmfd_channel *ch,
 		tr->error.device = ch->dev->index;
 		tr->error.idx = ch->idx;
 	}
-	abandon(tr);
 	vmfd_transfer_event(tr);
 }
 
@@ -234,7 +258,7 @@ int vmfd_transfer_fail(struct vmfd_transfer *tr, const struct vmfd_channel *ch,
 	if (!vmfd_transfer_over(tr))
 		fail(tr, ch, error);
 	ret = vmfd_transfer_over(tr);
-	mutex_unlock(&tr->lock);
+	vmfd_transfer_unlock(tr);
 	return ret;
 }
 
@@ -268,19 +292,13 @@ void vmfd_transfer_progress(struct vmfd_transfer *tr, struct vmfd_device *dev,
 
 /**
  * vmfd_transfer_finish - end the transfer if all its devices are done
- * @tr: the transfer, locked
- *
- * The peer may still need the sockets, so their other direction stays open:
- * ending the reading side wakes the threads that wait for a next packet.
+ * @tr: the transfer, locked; vmfd_transfer_unlock() completes it
  */
 void vmfd_transfer_finish(struct vmfd_transfer *tr)
 {
 	lockdep_assert_held(&tr->lock);
 	if (tr->state == VFIO_MULTIFD_STATE_SEALED &&
-	    tr->devices_done == tr->nr_devices) {
-		tr->state = VFIO_MULTIFD_STATE_DONE;
-		if (tr->role == VFIO_MULTIFD_RECV)
-			shut_down(tr, SHUT_RD);
-	}
+	    tr->devices_done == tr->nr_devices)
+		WRITE_ONCE(tr->state, VFIO_MULTIFD_STATE_DONE);
 	vmfd_transfer_event(tr);
 }

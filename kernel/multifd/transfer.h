@@ -11,6 +11,7 @@
 #include <linux/list.h>
 #include <linux/mutex.h>
 #include <linux/net.h>
+#include <linux/sched/signal.h>
 #include <linux/vfio_multifd.h>
 #include <linux/wait.h>
 
@@ -18,6 +19,7 @@
 
 enum {
 	VMFD_MAX_TRANSFERS = 128,	/* per user */
+	VMFD_DONE = 1,			/* no error, and no more work */
 };
 
 /* A file that a transfer uses, so that no other transfer takes it as well. */
@@ -128,6 +130,7 @@ struct vmfd_transfer {
 	u32 next_device;	/* where the search for work starts */
 	u64 bytes;
 	u64 packets;
+	bool let_go;		/* of the sockets, after the end */
 	u64 events;		/* changes that poll() tells of */
 	u64 events_seen;
 
@@ -143,6 +146,13 @@ struct vmfd_error {
 	u64 got;
 };
 
+/* Has a signal ended the call that returned @err? */
+static inline bool vmfd_interrupted(ssize_t err)
+{
+	return signal_pending(current) &&
+	       (err == -EINTR || err == -ERESTARTSYS || err == -ERESTARTNOINTR);
+}
+
 /* transfer.c */
 struct vmfd_transfer *vmfd_transfer_create(void);
 void vmfd_transfer_destroy(struct vmfd_transfer *tr);
@@ -150,6 +160,7 @@ void vmfd_transfer_changed(struct vmfd_transfer *tr);
 void vmfd_transfer_event(struct vmfd_transfer *tr);
 int vmfd_transfer_sleep(struct vmfd_transfer *tr);
 int vmfd_transfer_over(struct vmfd_transfer *tr);
+void vmfd_transfer_unlock(struct vmfd_transfer *tr);
 int vmfd_transfer_fail(struct vmfd_transfer *tr, const struct vmfd_channel *ch,
 		       const struct vmfd_error *error);
 void vmfd_transfer_cancel(struct vmfd_transfer *tr);

@@ -72,7 +72,7 @@ enum vfio_multifd_state {
  * @VFIO_MULTIFD_REASON_SOCKET: a send or receive failed (see errno)
  * @VFIO_MULTIFD_REASON_EOF: the peer closed a channel before the end
  * @VFIO_MULTIFD_REASON_INIT: a channel's first 64 bytes are not the right ones
- *	(expected and got: the channel id)
+ *	(expected and got: the channel id; equal if the uuid is the wrong one)
  * @VFIO_MULTIFD_REASON_MAGIC: a packet does not start with the magic
  * @VFIO_MULTIFD_REASON_VERSION: unknown packet version
  * @VFIO_MULTIFD_REASON_FLAGS: packet flags that were not negotiated
@@ -111,8 +111,9 @@ enum vfio_multifd_reason {
 
 /*
  * Every structure starts with @argsz, the size that the caller knows, and
- * @flags.  A shorter @argsz than this header's is -EINVAL, a longer one is
- * taken if it is zero behind what the kernel knows, else -E2BIG.  Unknown
+ * @flags.  A shorter @argsz than the structure's first version is -EINVAL, a
+ * longer one is taken if it is zero behind what the kernel knows, else -E2BIG.
+ * What the kernel gives back has the size that it knows in @argsz.  Unknown
  * @flags and reserved fields that are not zero are -EINVAL.
  *
  * Errors that every call can give: -EIO from a process that did not open the
@@ -132,7 +133,7 @@ enum vfio_multifd_reason {
  * @min_packet: out: smallest packet_size, bytes
  * @max_packet: out: largest packet_size, bytes
  *
- * Context: any state; does not sleep.
+ * Context: any state; does not wait.
  */
 struct vfio_multifd_info {
 	__u32 argsz;
@@ -155,7 +156,8 @@ struct vfio_multifd_info {
  * @role: enum vfio_multifd_role
  * @channels: number of channels; their ids are 0 to @channels - 1
  * @features: bits of enum vfio_multifd_feature, the same at both ends
- * @packet_size: largest data of one packet in bytes, a multiple of 4096
+ * @packet_size: largest data of one packet in bytes, a multiple of 4096; with
+ *	VFIO_MULTIFD_FEATURE_ORDER_FREE at least 8192
  * @reserved: must be 0
  * @uuid: names the transfer, the same at both ends; with QEMU its -uuid
  *
@@ -210,8 +212,9 @@ struct vfio_multifd_channel {
  * @idstr: the device's name, NUL-terminated, not empty
  *
  * Errors: -EBADF (also: not open for the role's direction), -EOPNOTSUPP (the
- * file lacks read_iter or write_iter), -EBUSY (a transfer holds this file),
- * -EEXIST (name and instance taken), -ENOSPC (too many devices), -EINVAL.
+ * file lacks read_iter or write_iter, or is a socket), -EBUSY (a transfer holds
+ * this file), -EEXIST (name and instance taken), -ENOSPC (too many devices),
+ * -EINVAL.  After -EFAULT the device may be in the transfer all the same.
  * Context: READY; channels may run already.
  */
 struct vfio_multifd_device {
@@ -234,8 +237,9 @@ struct vfio_multifd_device {
  * @reserved: must be 0
  *
  * Returns 0 when the channel has no more work: the transfer is DONE.  Else
- * the transfer's first error, or -EINTR after a signal: nothing is lost, call
- * again.  -ENOENT: no such channel.  -EBUSY: another thread runs it.
+ * the transfer's first error (vfio_multifd_status tells it from an error of
+ * this call), or -EINTR after a signal: nothing is lost, call again.  -ENOENT:
+ * no such channel.  -EBUSY: another thread runs it.
  * Context: READY, SEALED, DONE; sleeps until the end.
  */
 struct vfio_multifd_run {
@@ -301,7 +305,7 @@ struct vfio_multifd_config {
  * @devices_done: out: devices whose every packet was sent, or loaded
  *
  * poll() is EPOLLIN when the state or @devices_done has changed since the last
- * call, EPOLLERR while FAILED.  Context: any state; does not sleep.
+ * call, EPOLLERR while FAILED.  Context: any state; does not wait.
  */
 struct vfio_multifd_status {
 	__u32 argsz;
@@ -347,8 +351,10 @@ struct vfio_multifd_device_status {
 /*
  * VFIO_MULTIFD_CANCEL - end a transfer
  *
- * Takes no argument (0).  Every RUN_CHANNEL returns -ECANCELED; sockets are
- * shut down.  A transfer that is DONE or FAILED stays so.  Context: any state.
+ * Takes no argument (0).  Sockets are shut down and every RUN_CHANNEL returns
+ * -ECANCELED; one that is inside a data fd's own read or write does so when that
+ * returns, which a signal can hasten.  A transfer that is DONE or FAILED stays
+ * so.  Context: any state.
  */
 #define VFIO_MULTIFD_CANCEL		_IO(VFIO_MULTIFD_IOC, 10)
 
