@@ -82,6 +82,7 @@ struct vfio_record_region {
  * @class: PCI class code, 24 bits
  * @revision: PCI revision id
  * @registers: number of registers that the register records hold together
+ * @reserved: 0
  * @regions: number of entries in @region
  * @region: the regions
  */

@@ -26,8 +26,10 @@ static bool is_accessible(struct qvp_device *q)
 	__le16 *wanted = (__le16 *)&core->vconfig[PCI_COMMAND];
 
 	return !core->pm_runtime_engaged &&
-	       core->pdev->current_state == PCI_D0 &&
-	       *wanted & cpu_to_le16(PCI_COMMAND_MEMORY);
+	       (__force int)core->pdev->current_state <
+	       (__force int)PCI_D3hot &&
+	       (core->pdev->no_command_memory ||
+		*wanted & cpu_to_le16(PCI_COMMAND_MEMORY));
 }
 
 static vm_fault_t insert(struct vm_fault *vmf, bool writable)
@@ -149,9 +151,15 @@ ssize_t qvp_access_write(struct vfio_device *vdev, const char __user *buf,
 long qvp_access_ioctl(struct vfio_device *vdev, unsigned int cmd,
 		      unsigned long arg)
 {
+	long ret;
+
 	if (cmd == VFIO_DEVICE_IOEVENTFD)
 		return -ENOTTY;
-	return vfio_pci_core_ioctl(vdev, cmd, arg);
+	ret = vfio_pci_core_ioctl(vdev, cmd, arg);
+	if (!ret &&
+	    (cmd == VFIO_DEVICE_RESET || cmd == VFIO_DEVICE_PCI_HOT_RESET))
+		qvp_migrate_sync(qvp_from_vfio(vdev));
+	return ret;
 }
 
 static void zap_bars(struct qvp_device *q)

@@ -7,12 +7,12 @@
  * applied at the same time.  Nothing is before the header record was.
  */
 
-#include <linux/ratelimit.h>
 #include <linux/sched/signal.h>
 
 #include "load.h"
 
-#define MAX_CHUNK	SZ_256K
+#define MAX_CHUNK	SZ_256K		/* bytes */
+#define MAX_CLAIM	SZ_16K		/* pages */
 static_assert(QVP_LOAD_BUFFER >= VFIO_RECORD_MAX_META);
 
 static bool is_memory(const struct vfio_record *rec)
@@ -22,8 +22,6 @@ static bool is_memory(const struct vfio_record *rec)
 }
 
 /* A stream has one first mistake, and an unprivileged user many streams. */
-static DEFINE_RATELIMIT_STATE(messages, HZ, 20);
-
 static __printf(3, 4) int fail(struct qvp_load *load, int err,
 			       const char *fmt, ...)
 {
@@ -32,7 +30,8 @@ static __printf(3, 4) int fail(struct qvp_load *load, int err,
 
 	if (qvp_session_over(&load->session))
 		return -ENODEV;
-	if (cmpxchg(&load->error, 0, err) || !__ratelimit(&messages))
+	if (cmpxchg(&load->error, 0, err) ||
+	    !__ratelimit(&load->session.q->load_errors))
 		return err;
 	va_start(args, fmt);
 	vaf.va = &args;
@@ -243,19 +242,24 @@ static int load_meta(struct qvp_load *load, const struct vfio_record *rec,
 static int claim(struct qvp_load *load, const struct vfio_record *rec)
 {
 	u64 page = le64_to_cpu(rec->offset) / VFIO_RECORD_ALIGN;
-	u64 n = le64_to_cpu(rec->length) / VFIO_RECORD_ALIGN;
+	u64 end = page + le64_to_cpu(rec->length) / VFIO_RECORD_ALIGN;
 	struct qvp_device *q = load->session.q;
-	int ret;
+	int ret = 0;
 
-	ret = qvp_memory_begin(&load->session);
-	if (ret)
-		return ret;
-	for (; n && !ret; page++, n--)
-		if (test_and_set_bit(page, q->claimed))
-			ret = fail(load, -EINVAL,
-				   "offset %#llx for a second time",
-				   page * VFIO_RECORD_ALIGN);
-	qvp_memory_end(&load->session);
+	while (page < end && !ret) {
+		u64 stop = min(end, page + MAX_CLAIM);
+
+		ret = qvp_memory_begin(&load->session);
+		if (ret)
+			return ret;
+		for (; page < stop && !ret; page++)
+			if (test_and_set_bit(page, q->claimed))
+				ret = fail(load, -EINVAL,
+					   "offset %#llx for a second time",
+					   page * VFIO_RECORD_ALIGN);
+		qvp_memory_end(&load->session);
+		cond_resched();
+	}
 	return ret;
 }
 
@@ -269,7 +273,7 @@ static int load_zero(struct qvp_load *load, const struct vfio_record *rec)
 		u64 n = min(left, MAX_CHUNK);
 
 		if (fatal_signal_pending(current))
-			return -EINTR;
+			return fail(load, -EIO, "killed while at it");
 		ret = qvp_memory_begin(&load->session);
 		if (ret)
 			return ret;
@@ -356,6 +360,19 @@ int qvp_apply_end(struct qvp_load *load, const struct qvp_cursor *c)
 	return 0;
 }
 
+/**
+ * qvp_apply_partial - refuse a record that is not all there
+ * @load: the session
+ * @c: the cursor, in that record
+ *
+ * Return: an error
+ */
+int qvp_apply_partial(struct qvp_load *load, const struct qvp_cursor *c)
+{
+	return fail(load, -EINVAL, "stream stops after %llu bytes of it",
+		    c->got);
+}
+
 static int check_totals(struct qvp_load *load)
 {
 	u64 bytes = atomic64_read(&load->bytes);
@@ -385,8 +402,7 @@ int qvp_apply_complete(struct qvp_load *load)
 	if (load->error)
 		return load->error;
 	if (load->cursor.got)
-		return fail(load, -EINVAL, "stream stops after %llu bytes of it",
-			    load->cursor.got);
+		return qvp_apply_partial(load, &load->cursor);
 	if (!test_bit(QVP_HEADER_LOADED, &load->loaded))
 		return fail(load, -EINVAL, "no header record");
 	if (!test_bit(QVP_END_LOADED, &load->loaded))

@@ -58,18 +58,31 @@ static int advance(struct qvp_load *load, struct qvp_cursor *c,
 	return ret;
 }
 
+/* Where the writer stopped, the cursor did: it can go on. */
+static bool can_go_on(int err)
+{
+	return err == -EFAULT || err == -ERESTARTSYS;
+}
+
+/*
+ * After a mistake the cursor stands in a record that was refused, so nobody
+ * may use it again: the mistake is known before the next writer can.
+ */
 static int write_bytes(struct qvp_load *load, struct iov_iter *from)
 {
-	int ret = 0;
+	int ret;
 
 	if (mutex_lock_interruptible(&load->cursor_lock))
 		return -ERESTARTSYS;
+	ret = READ_ONCE(load->error);
 	while (iov_iter_count(from) && !ret) {
 		ret = advance(load, &load->cursor, from);
 		if (!ret && signal_pending(current))
 			ret = -ERESTARTSYS;
 		cond_resched();
 	}
+	if (ret && !can_go_on(ret))
+		cmpxchg(&load->error, 0, ret);
 	mutex_unlock(&load->cursor_lock);
 	return ret;
 }
@@ -86,6 +99,11 @@ static int write_records(struct qvp_load *load, struct iov_iter *from)
 		ret = advance(load, &c, from);
 		cond_resched();
 	}
+	/* Somebody changed the records since is_whole() saw them. */
+	if (c.got && (!ret || can_go_on(ret)))
+		ret = qvp_apply_partial(load, &c);
+	if (ret)
+		cmpxchg(&load->error, 0, ret);
 	kfree(c.buffer);
 	return ret;
 }
@@ -128,13 +146,9 @@ static ssize_t write_iter(struct kiocb *iocb, struct iov_iter *from)
 	else
 		ret = write_bytes(load, from);
 	count -= iov_iter_count(from);
-	if (!ret)
-		return count;
-	/* Where the caller stopped, the cursor did: it can go on. */
-	if (ret == -EFAULT || ret == -ERESTARTSYS)
+	if (can_go_on(ret))
 		return count ?: ret;
-	cmpxchg(&load->error, 0, ret);
-	return ret;
+	return ret ?: count;
 }
 
 static void free_load(struct qvp_load *load)

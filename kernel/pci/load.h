@@ -61,6 +61,7 @@ int qvp_apply_begin(struct qvp_load *load, const struct vfio_record *rec);
 int qvp_apply_memory(struct qvp_load *load, struct qvp_cursor *c,
 		     struct iov_iter *from);
 int qvp_apply_end(struct qvp_load *load, const struct qvp_cursor *c);
+int qvp_apply_partial(struct qvp_load *load, const struct qvp_cursor *c);
 int qvp_apply_complete(struct qvp_load *load);
 
 #endif /* _QVP_LOAD_H */

@@ -10,6 +10,7 @@
  */
 
 #include <linux/module.h>
+#include <linux/pm_runtime.h>
 
 #include "qvp.h"
 
@@ -20,6 +21,7 @@ static int init(struct vfio_device *vdev)
 	init_rwsem(&q->chunk_lock);
 	init_rwsem(&q->write_gate);
 	mutex_init(&q->state_lock);
+	ratelimit_state_init(&q->load_errors, HZ, 20);
 	q->state = VFIO_DEVICE_STATE_RUNNING;
 	vdev->migration_flags = VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P;
 	vdev->mig_ops = &qvp_migrate_ops;
@@ -32,16 +34,21 @@ static void release(struct vfio_device *vdev)
 	vfio_pci_core_release_dev(vdev);
 }
 
-/* The device holds what its last user left, and a reset does not change it. */
+/*
+ * The device holds what its last user left, and a reset does not change it.
+ * One that root makes meanwhile would swallow what is written.
+ */
 static int clear(struct qvp_device *q)
 {
 	int ret;
 
 	down_write(&q->core.memory_lock);
-	ret = qvp_memory_enable(q);
+	down_read(&q->chunk_lock);
+	ret = qvp_reset_running(q) ? -EBUSY : qvp_memory_enable(q);
 	if (!ret)
 		q->backend->clear(q);
 	qvp_memory_restore(q);
+	up_read(&q->chunk_lock);
 	up_write(&q->core.memory_lock);
 	return ret;
 }
@@ -68,9 +75,16 @@ out_disable:
 	return ret;
 }
 
+/* The user may have sent the device to low power, where nothing is cleared. */
 static void close_device(struct vfio_device *vdev)
 {
-	qvp_migrate_close(qvp_from_vfio(vdev));
+	struct qvp_device *q = qvp_from_vfio(vdev);
+	struct device *dev = &q->core.pdev->dev;
+	bool is_awake = !pm_runtime_resume_and_get(dev);
+
+	qvp_migrate_close(q);
+	if (is_awake)
+		pm_runtime_put(dev);
 	vfio_pci_core_close_device(vdev);
 }
 
@@ -144,13 +158,28 @@ static void remove(struct pci_dev *pdev)
 	vfio_put_device(&q->core.vdev);
 }
 
+static void reset_prepare(struct pci_dev *pdev)
+{
+	qvp_migrate_reset_prepare(from_pci(pdev));
+}
+
 static void reset_done(struct pci_dev *pdev)
 {
 	qvp_migrate_reset_done(from_pci(pdev));
 }
 
+/* The recovery from such an error resets the device, and tells nobody. */
+static pci_ers_result_t error_detected(struct pci_dev *pdev,
+				       pci_channel_state_t state)
+{
+	if (state != pci_channel_io_normal)
+		qvp_migrate_lost(from_pci(pdev));
+	return vfio_pci_core_aer_err_detected(pdev, state);
+}
+
 static const struct pci_error_handlers err_handler = {
-	.error_detected = vfio_pci_core_aer_err_detected,
+	.error_detected = error_detected,
+	.reset_prepare = reset_prepare,
 	.reset_done = reset_done,
 };
 

@@ -116,7 +116,7 @@ static void set_command(struct qvp_device *q, u16 command)
  * qvp_memory_enable - make the BARs answer
  * @q: the device
  *
- * Return: 0, or -EIO in a low power state
+ * Return: 0, or -EIO in a low power state or without a device
  */
 int qvp_memory_enable(struct qvp_device *q)
 {
@@ -126,6 +126,8 @@ int qvp_memory_enable(struct qvp_device *q)
 	if (!in_d0(q))
 		return -EIO;
 	command = get_command(q);
+	if (PCI_POSSIBLE_ERROR(command))
+		return -EIO;
 	if (!(command & PCI_COMMAND_MEMORY)) {
 		set_command(q, command | PCI_COMMAND_MEMORY);
 		q->decoding = true;
@@ -147,6 +149,14 @@ void qvp_memory_restore(struct qvp_device *q)
 	q->decoding = false;
 	if (!(*wanted & cpu_to_le16(PCI_COMMAND_MEMORY)))
 		set_command(q, get_command(q) & ~PCI_COMMAND_MEMORY);
+}
+
+static bool is_enabled(struct qvp_device *q)
+{
+	u16 command = get_command(q);
+
+	return q->core.pdev->current_state == PCI_D0 &&
+	       !PCI_POSSIBLE_ERROR(command) && command & PCI_COMMAND_MEMORY;
 }
 
 static int enable_for(struct qvp_session *s)
@@ -171,7 +181,8 @@ static int enable_for(struct qvp_session *s)
  * memory may be touched, and nobody else may use the device in ways that need
  * memory_lock for writing: be short.
  *
- * Return: 0, -ENODEV if the session is over, -EIO in a low power state
+ * Return: 0, -ENODEV if the session is over, -EIO in a low power state or
+ * without a device
  */
 int qvp_memory_begin(struct qvp_session *s)
 {
@@ -179,8 +190,7 @@ int qvp_memory_begin(struct qvp_session *s)
 	int ret = 0;
 
 	down_read(&q->core.memory_lock);
-	if (qvp_session_over(s) || q->core.pdev->current_state != PCI_D0 ||
-	    !(get_command(q) & PCI_COMMAND_MEMORY)) {
+	if (qvp_session_over(s) || !is_enabled(q)) {
 		up_read(&q->core.memory_lock);
 		ret = enable_for(s);
 		if (ret)
@@ -206,6 +216,16 @@ void qvp_memory_end(struct qvp_session *s)
 }
 
 /**
+ * qvp_memory_drain - wait for chunks that are under way
+ * @q: the device, whose session is over
+ */
+void qvp_memory_drain(struct qvp_device *q)
+{
+	down_write(&q->chunk_lock);
+	up_write(&q->chunk_lock);
+}
+
+/**
  * qvp_memory_zero - clear a part of the memory
  * @q: the device, with memory decoding on
  * @offset: first byte
@@ -227,9 +247,9 @@ void qvp_memory_zero(struct qvp_device *q, u64 offset, u64 len)
  * qvp_memory_wipe - clear what an unfinished load claimed
  * @q: the device
  *
- * Without D0 it stays claimed for the reset that the next opening begins with.
+ * Without D0 it stays claimed until the device is opened again.
  *
- * Context: memory_lock is held for writing, or root resets the device.
+ * Context: memory_lock is held for writing, or the device is being reset.
  */
 void qvp_memory_wipe(struct qvp_device *q)
 {

@@ -3,8 +3,8 @@
  * The migration state machine
  *
  * A reset is done with memory_lock held, which is inside state_lock, so it
- * cannot take state_lock itself.  It counts itself: that ends the session in
- * force, whose chunks look at the number, and lifts the freeze.  Whoever takes
+ * cannot take state_lock itself.  It counts itself: that ends the session,
+ * whose chunks look at the number, and lifts the freeze.  Whoever takes
  * state_lock next brings the books in line.
  */
 
@@ -27,17 +27,21 @@ static void set_state(struct qvp_device *q, enum vfio_device_mig_state state)
 	q->state = state;
 }
 
-static void lock(struct qvp_device *q)
+/* Return: whether a reset has ended a session, and nobody knew */
+static bool lock(struct qvp_device *q)
 {
+	bool lost;
 	int resets;
 
 	mutex_lock(&q->state_lock);
 	resets = atomic_read(&q->resets);
 	if (resets == q->resets_seen)
-		return;
+		return false;
+	lost = q->session;
 	qvp_session_end(q);
 	WRITE_ONCE(q->resets_seen, resets);
 	set_state(q, VFIO_DEVICE_STATE_RUNNING);
+	return lost;
 }
 
 static void unlock(struct qvp_device *q)
@@ -46,7 +50,21 @@ static void unlock(struct qvp_device *q)
 }
 
 /**
- * qvp_migrate_reset_done - take note of a reset
+ * qvp_migrate_reset_prepare - take note that a reset begins
+ * @q: the device
+ *
+ * No chunk sees the device while it is reset.
+ *
+ * Context: the device is locked against remove().
+ */
+void qvp_migrate_reset_prepare(struct qvp_device *q)
+{
+	atomic_inc(&q->resets);
+	qvp_memory_drain(q);
+}
+
+/**
+ * qvp_migrate_reset_done - take note that a reset is over
  * @q: the device
  *
  * What an unfinished load left in the memory is gone when this returns, and so
@@ -56,17 +74,42 @@ static void unlock(struct qvp_device *q)
  */
 void qvp_migrate_reset_done(struct qvp_device *q)
 {
-	atomic_inc(&q->resets);
 	qvp_memory_wipe(q);
+	atomic_inc(&q->resets);
+}
+
+/**
+ * qvp_migrate_lost - end the session because the device is lost
+ * @q: the device
+ */
+void qvp_migrate_lost(struct qvp_device *q)
+{
+	atomic_add(2, &q->resets);
+	qvp_memory_drain(q);
+}
+
+/**
+ * qvp_migrate_sync - the user has reset the device, and knows
+ * @q: the device
+ */
+void qvp_migrate_sync(struct qvp_device *q)
+{
+	lock(q);
+	unlock(q);
 }
 
 /**
  * qvp_migrate_open - the device has its first user
  * @q: the device
+ *
+ * Clears what could not be cleared when the last one went.
  */
 void qvp_migrate_open(struct qvp_device *q)
 {
 	lock(q);
+	down_write(&q->core.memory_lock);
+	qvp_memory_wipe(q);
+	up_write(&q->core.memory_lock);
 	set_state(q, VFIO_DEVICE_STATE_RUNNING);
 	unlock(q);
 }
@@ -133,8 +176,11 @@ static struct file *migration_set_state(struct vfio_device *vdev,
 	struct file *filp = NULL;
 	int ret;
 
-	lock(q);
-	if (q->state == VFIO_DEVICE_STATE_ERROR)
+	/*
+	 * Who takes a device from RESUMING to STOP must not be told that it is
+	 * loaded when root has reset it meanwhile.
+	 */
+	if (lock(q) || q->state == VFIO_DEVICE_STATE_ERROR)
 		filp = ERR_PTR(-EIO);
 	while (!IS_ERR(filp) && q->state != state) {
 		ret = vfio_mig_get_next_state(vdev, q->state, state, &next);

@@ -20,6 +20,7 @@
 #include <linux/fs.h>
 #include <linux/mutex.h>
 #include <linux/pci.h>
+#include <linux/ratelimit.h>
 #include <linux/rwsem.h>
 #include <linux/vfio.h>
 #include <linux/vfio_pci_core.h>
@@ -61,7 +62,7 @@ extern const struct qvp_backend qvp_bochs_backend;
  * struct qvp_session - the life of a data fd, from one transition to another
  * @q: the device; the session holds a reference to it and to its pci_dev
  * @filp: the file; @q->session holds a reference to it, the session does not
- * @resets: number of the device's resets when the session began
+ * @resets: what @q->resets was when the session began
  * @over: set, under memory_lock held for writing, when the session ends
  *
  * The file owns the structure.  It outlives the session, the opening of the
@@ -89,12 +90,13 @@ struct qvp_session {
  * @state_lock: see below
  * @state: the migration state
  * @session: the session of STOP_COPY or RESUMING, else NULL
- * @resets: number of resets that were done to the device
- * @resets_seen: number of them that @state and @session know of
+ * @resets: grows when a reset begins and when it is over; odd between them
+ * @resets_seen: what @resets was when @state and @session were last right
  * @write_gate: see below
  * @frozen: users must not write to BARs; protected by memory_lock
  * @decoding: memory decoding was turned on for a session; protected by
  *	memory_lock
+ * @load_errors: bounds what the device's streams can make the driver say
  */
 struct qvp_device {
 	struct vfio_pci_core_device core;
@@ -119,11 +121,18 @@ struct qvp_device {
 	struct rw_semaphore write_gate;
 	bool frozen;
 	bool decoding;
+	struct ratelimit_state load_errors;
 };
 
 static inline struct qvp_device *qvp_from_vfio(struct vfio_device *vdev)
 {
 	return container_of(vdev, struct qvp_device, core.vdev);
+}
+
+/* Lasts with chunk_lock held. */
+static inline bool qvp_reset_running(struct qvp_device *q)
+{
+	return atomic_read(&q->resets) & 1;
 }
 
 /* A reset takes effect at once, its bookkeeping waits for state_lock. */
@@ -135,7 +144,10 @@ static inline bool qvp_reset_pending(struct qvp_device *q)
 extern const struct vfio_migration_ops qvp_migrate_ops;
 void qvp_migrate_open(struct qvp_device *q);
 void qvp_migrate_close(struct qvp_device *q);
+void qvp_migrate_reset_prepare(struct qvp_device *q);
 void qvp_migrate_reset_done(struct qvp_device *q);
+void qvp_migrate_lost(struct qvp_device *q);
+void qvp_migrate_sync(struct qvp_device *q);
 
 struct file *qvp_session_begin(struct qvp_device *q, struct qvp_session *s,
 			       const struct file_operations *fops, int flags);
@@ -169,6 +181,7 @@ int qvp_memory_enable(struct qvp_device *q);
 void qvp_memory_restore(struct qvp_device *q);
 int qvp_memory_begin(struct qvp_session *s);
 void qvp_memory_end(struct qvp_session *s);
+void qvp_memory_drain(struct qvp_device *q);
 void qvp_memory_zero(struct qvp_device *q, u64 offset, u64 len);
 void qvp_memory_wipe(struct qvp_device *q);
 

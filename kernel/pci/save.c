@@ -148,6 +148,8 @@ static ssize_t put_end(struct qvp_save *save, struct iov_iter *to)
 	down_write(memory_lock);
 	if (qvp_session_over(&save->session)) {
 		ret = -ENODEV;
+	} else if (qvp_memory_enable(save->session.q)) {
+		ret = -EIO;	/* all that was read may be nothing */
 	} else if (!test_and_set_bit(END_TAKEN, &save->taken)) {
 		end.bytes = cpu_to_le64(atomic64_read(&save->bytes) +
 					sizeof(rec) + sizeof(end));

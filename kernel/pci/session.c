@@ -45,13 +45,14 @@ struct file *qvp_session_begin(struct qvp_device *q, struct qvp_session *s,
  * qvp_session_over - test whether a data fd has lost its device
  * @s: the session
  *
- * Only with memory_lock or chunk_lock held does a "no" last.
+ * Only with chunk_lock held does a "no" last.
  *
  * Return: true if the session has ended
  */
 bool qvp_session_over(struct qvp_session *s)
 {
-	return READ_ONCE(s->over) || s->resets != atomic_read(&s->q->resets);
+	return READ_ONCE(s->over) || s->resets & 1 ||
+	       s->resets != atomic_read(&s->q->resets);
 }
 
 /**
