@@ -11,7 +11,6 @@
 #include <arpa/inet.h>
 #include <err.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -21,24 +20,36 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/vfio_multifd.h>
 
 #include "bench.h"
 #include "testing.h"
 #include "xxh64.h"
 
-static const struct bench_contender *const contenders[] = {
-	&bench_kernel, &bench_kernel_plain, &bench_user,
+static const struct {
+	const char *name;
+	const struct bench_contender *contender;
+	uint64_t features;
+} contenders[] = {
+	/* what two helpers agree on by themselves */
+	{ "kernel", &bench_kernel, VFIO_MULTIFD_FEATURE_DIGEST |
+				   VFIO_MULTIFD_FEATURE_ORDER_FREE },
+	/* the same work as that of the others, which have no digest */
+	{ "kernel-plain", &bench_kernel, VFIO_MULTIFD_FEATURE_ORDER_FREE },
+	{ "user", &bench_user, 0 },
 };
 
 static const struct bench_contender *contender;
 
-static void choose(const char *name)
+static uint64_t choose(const char *name)
 {
-	for (size_t i = 0; i < sizeof(contenders) / sizeof(*contenders); i++)
-		if (!strcmp(contenders[i]->name, name))
-			contender = contenders[i];
-	if (!contender)
-		errx(1, "%s: no such contender", name);
+	for (size_t i = 0; i < sizeof(contenders) / sizeof(*contenders); i++) {
+		if (strcmp(contenders[i].name, name))
+			continue;
+		contender = contenders[i].contender;
+		return contenders[i].features;
+	}
+	errx(1, "%s: no such contender", name);
 }
 
 static void *run(void *number)
@@ -63,12 +74,11 @@ static double now(void)
 /* For how long the CPUs of this machine were not idle */
 static double cpu_time(void)
 {
-	uint64_t user, nice, system, irq, softirq, steal;
+	unsigned long long user, nice, system, irq, softirq, steal;
 	FILE *file = fopen("/proc/stat", "re");
 
-	if (!file || fscanf(file, "cpu %" SCNu64 " %" SCNu64 " %" SCNu64
-			    " %*u %*u %" SCNu64 " %" SCNu64 " %" SCNu64, &user,
-			    &nice, &system, &irq, &softirq, &steal) != 6)
+	if (!file || fscanf(file, "cpu %llu %llu %llu %*u %*u %llu %llu %llu",
+			    &user, &nice, &system, &irq, &softirq, &steal) != 6)
 		errx(1, "/proc/stat cannot be read");
 	fclose(file);
 	return (user + nice + system + irq + softirq + steal) * 1e3 /
@@ -153,7 +163,7 @@ int main(int argc, char **argv)
 
 	if (argc != 6)
 		errx(1, "usage: bench CONTENDER SEED SOURCE DESTINATION ADDRESS");
-	choose(argv[1]);
+	bench.features = choose(argv[1]);
 	open_device(&source, 0);
 	open_device(&destination, 1);
 	vfio_fill(source.map, source.size, strtoull(argv[2], NULL, 0));
@@ -163,6 +173,7 @@ int main(int argc, char **argv)
 	for (n = 0; n < 2 * BENCH_CHANNELS; n++)
 		if (pthread_create(&threads[n], NULL, run, (void *)n))
 			errx(1, "cannot start a thread");
+	usleep(100000);	/* the threads have their buffers, and wait */
 
 	cpu = cpu_time();
 	start = now();

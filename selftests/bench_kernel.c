@@ -1,118 +1,57 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The contender that this is all about: the engine at both ends */
 #include <err.h>
-#include <fcntl.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <sys/ioctl.h>
-#include <linux/vfio_multifd.h>
+#include <string.h>
 
 #include "bench.h"
+#include "engine.h"
 
 static int sender, receiver;	/* the transfers */
 
-static void call(int transfer, unsigned long request, void *arg,
-		 const char *name)
+static int check(int ret, const char *what)
 {
-	struct vfio_multifd_status status = { .argsz = sizeof(status) };
-
-	if (!ioctl(transfer, request, arg))
-		return;
-	warn("%s of the %s", name, transfer == sender ? "sender" : "receiver");
-	ioctl(transfer, VFIO_MULTIFD_STATUS, &status);
-	errx(1, "reason %u at packet %u: expected %#llx, got %#llx",
-	     status.reason, status.idx, status.expected, status.got);
-}
-#define CALL(transfer, name, arg) \
-	call(transfer, VFIO_MULTIFD_##name, arg, #name)
-
-static int set_up(uint32_t role, uint64_t features, const int *sockets)
-{
-	struct vfio_multifd_setup setup = {
-		.argsz = sizeof(setup),
-		.role = role,
-		.channels = BENCH_CHANNELS,
-		.features = features,
-		.packet_size = BENCH_PACKET,
-	};
-	int transfer = open("/dev/vfio-multifd", O_RDWR | O_CLOEXEC);
-
-	if (transfer < 0)
-		err(1, "/dev/vfio-multifd");
-	CALL(transfer, SETUP, &setup);
-	for (unsigned int i = 0; i < BENCH_CHANNELS; i++) {
-		struct vfio_multifd_channel channel = {
-			.argsz = sizeof(channel),
-			.fd = sockets[i],
-			.id = i,
-		};
-
-		CALL(transfer, ADD_CHANNEL, &channel);
-	}
-	return transfer;
+	if (ret < 0)
+		errx(1, "%s: %s", what, strerror(-ret));
+	return ret;
 }
 
-static void add_device(int transfer, int fd)
+static int begin(uint32_t role, uint64_t features, const int *sockets)
 {
-	struct vfio_multifd_device device = {
-		.argsz = sizeof(device),
-		.fd = fd,
-		.idstr = "vfio0",
-	};
+	int fd = check(engine_open(), ENGINE_PATH);
 
-	CALL(transfer, ADD_DEVICE, &device);
+	check(engine_setup(fd, role, BENCH_CHANNELS, features, BENCH_PACKET),
+	      "SETUP");
+	for (unsigned int i = 0; i < BENCH_CHANNELS; i++)
+		check(engine_add_channel(fd, sockets[i], i), "ADD_CHANNEL");
+	return fd;
 }
 
-static void prepare(const struct bench *bench, uint64_t features)
+static void prepare(const struct bench *bench)
 {
-	sender = set_up(VFIO_MULTIFD_SEND, features, bench->sent);
-	receiver = set_up(VFIO_MULTIFD_RECV, features, bench->received);
-	add_device(receiver, bench->load_fd);
-	CALL(receiver, SWITCHOVER, NULL);
+	sender = begin(VFIO_MULTIFD_SEND, bench->features, bench->sent);
+	receiver = begin(VFIO_MULTIFD_RECV, bench->features, bench->received);
+	check(engine_add_device(receiver, bench->load_fd, "vfio0", 0),
+	      "ADD_DEVICE at the destination");
+	check(engine_switchover(receiver), "SWITCHOVER at the destination");
 }
 
-/* What two helpers agree on by themselves */
-static void prepare_all(const struct bench *bench)
+static void run_send(unsigned int channel)
 {
-	prepare(bench, VFIO_MULTIFD_FEATURE_DIGEST |
-		       VFIO_MULTIFD_FEATURE_ORDER_FREE);
+	check(engine_run(sender, channel), "RUN_CHANNEL at the source");
 }
 
-/* As little as the other contenders do */
-static void prepare_plain(const struct bench *bench)
+static void run_receive(unsigned int channel)
 {
-	prepare(bench, VFIO_MULTIFD_FEATURE_ORDER_FREE);
-}
-
-static void run(int transfer, unsigned int channel)
-{
-	struct vfio_multifd_run arg = { .argsz = sizeof(arg), .id = channel };
-
-	CALL(transfer, RUN_CHANNEL, &arg);
-}
-
-static void send(unsigned int channel)
-{
-	run(sender, channel);
-}
-
-static void receive(unsigned int channel)
-{
-	run(receiver, channel);
+	check(engine_run(receiver, channel), "RUN_CHANNEL at the destination");
 }
 
 static void go(int save_fd)
 {
-	struct vfio_multifd_config none = { .argsz = sizeof(none) };
-
-	add_device(sender, save_fd);
-	CALL(sender, SET_CONFIG, &none);
-	CALL(sender, SWITCHOVER, NULL);
+	check(engine_add_device(sender, save_fd, "vfio0", 0), "ADD_DEVICE");
+	check(engine_set_config(sender, 0, NULL, 0), "SET_CONFIG");
+	check(engine_switchover(sender), "SWITCHOVER");
 }
 
 const struct bench_contender bench_kernel = {
-	"kernel", prepare_all, send, receive, go,
-};
-const struct bench_contender bench_kernel_plain = {
-	"kernel-plain", prepare_plain, send, receive, go,
+	prepare, run_send, run_receive, go,
 };

@@ -46,8 +46,9 @@ consistent() {
 start_proxied_destination() {
 	port=$((port + 1))
 	start_destination -- --listen $DST4:0 --timeout 3 || return
+	: >"$work/proxy.log"
 	ip netns exec dst "$proxy" "$@" $DST4 $port $DST4 "$listen_port" \
-		>"$work/proxy.log" 2>&1 &
+		>>"$work/proxy.log" 2>&1 &
 	proxy_pid=$!
 	wait_for "$work/proxy.log" ready
 }

@@ -11,6 +11,7 @@
 #include <sys/syscall.h>
 #include <linux/pci_regs.h>
 
+#include "kmsg.h"
 #include "kselftest_harness.h"
 #include "stream.h"
 #include "testing.h"
@@ -123,11 +124,8 @@ static void expect_dead(struct __test_metadata *_metadata, int saving, int fd)
 {
 	char buf[8] = {};
 
-	if (saving) {
-		EXPECT_EQ(-ENODEV, ERRNO(read(fd, buf, sizeof(buf))));
-	} else {
-		EXPECT_EQ(-ENODEV, ERRNO(write(fd, buf, sizeof(buf))));
-	}
+	EXPECT_EQ(-ENODEV, saving ? ERRNO(read(fd, buf, sizeof(buf))) :
+				    ERRNO(write(fd, buf, sizeof(buf))));
 	EXPECT_EQ(0, ERRNO(close(fd)));
 }
 
@@ -152,6 +150,27 @@ TEST_F(data_fd, dead_after_reset)
 	ASSERT_EQ(0, SET_STATE(RESUMING, &self->fd));
 	ASSERT_EQ(0, vfio_device_reset(&self->dev));
 	expect_dead(_metadata, 0, self->fd);
+}
+
+/* Who may write to sysfs can reset a device that somebody uses */
+TEST_F(data_fd, dead_after_sysfs_reset)
+{
+	char path[64];
+	int reset;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset",
+		 self->dev.bdf);
+	reset = open(path, O_WRONLY);
+	ASSERT_LE(0, reset);
+	ASSERT_EQ(0, SET_STATE(STOP_COPY, &self->fd));
+	ASSERT_EQ(1, write(reset, "1", 1));
+	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(&self->dev));
+	expect_dead(_metadata, 1, self->fd);
+
+	ASSERT_EQ(0, SET_STATE(RESUMING, &self->fd));
+	ASSERT_EQ(1, write(reset, "1", 1));
+	expect_dead(_metadata, 0, self->fd);
+	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(&self->dev));
 }
 
 TEST_F(data_fd, dead_after_close)
@@ -291,6 +310,8 @@ TEST_F_TIMEOUT(data_fd, no_late_store, 60)
 		usleep(1000);
 		ASSERT_EQ(0, SET_STATE(STOP_COPY, &self->fd));
 		value = *storm.to;
+		usleep(2000);
+		storm.stop = true;
 		pthread_join(storm.thread, NULL);
 		EXPECT_EQ(value, storm.stored);
 		EXPECT_EQ(value, *storm.to);
@@ -369,11 +390,8 @@ TEST_F_TIMEOUT(data_fd, reader_and_end, 60)
 		ASSERT_EQ(0, pthread_create(&reader, NULL, read_until_error,
 					    &self->fd));
 		usleep(i * 50);
-		if (i % 2) {
-			ASSERT_EQ(0, vfio_device_reset(&self->dev));
-		} else {
-			ASSERT_EQ(0, SET_STATE(RUNNING, NULL));
-		}
+		ASSERT_EQ(0, i % 2 ? vfio_device_reset(&self->dev) :
+				     SET_STATE(RUNNING, NULL));
 		pthread_join(reader, &result);
 		if (result)
 			EXPECT_EQ(-ENODEV, (long)result);
@@ -395,6 +413,19 @@ TEST(bochs_is_cleared)
 		sum |= *(volatile uint64_t *)(dev.map + at);
 	EXPECT_EQ(0, sum);
 	testing_close(&dev);
+}
+
+/* A device with the ids of a display that is another one */
+TEST(secondary_vga_is_refused)
+{
+	int kmsg = kmsg_open();
+	char bdf[VFIO_BDF_SIZE];
+
+	ASSERT_LE(0, kmsg);
+	if (vfio_find(&vfio_secondary_vga, 0, bdf))
+		SKIP(return, "needs a secondary-vga");
+	EXPECT_EQ(-ENOENT, vfio_bind(bdf, VFIO_DRIVER));
+	EXPECT_TRUE(kmsg_find(kmsg, bdf, "secondary-vga cannot be migrated"));
 }
 
 /* An ivshmem's memory belongs to who made it */

@@ -276,6 +276,8 @@ static int rebuild(struct stream *to, struct records *list,
 	const struct vfio_record unknown = {
 		.tag = 0x4e4f4e45,
 		.flags = VFIO_RECORD_OPTIONAL,
+		.region = 17,
+		.offset = 3,
 		.length = VFIO_RECORD_MAX_META,
 	};
 	static const uint8_t noise[VFIO_RECORD_MAX_META] = { 1, 2, 3 };

@@ -47,7 +47,7 @@ static int take_apart(struct edit *edit, const struct stream *good,
 	struct vfio_record memory = {
 		.tag = VFIO_RECORD_MEMORY,
 		.region = dev->kind->memory,
-		.length = EDIT_RECORD,
+		.length = dev->size / EDIT_MEMORY,
 	};
 	struct vfio_record header, registers;
 	struct vfio_record end = {

@@ -6,7 +6,7 @@
 #include "stream.h"
 
 #define EDIT_PARTS	80
-#define EDIT_RECORD	16384	/* bytes of memory in a record */
+#define EDIT_MEMORY	64	/* records of memory, of equal size */
 
 /**
  * struct edit_part - a record to be

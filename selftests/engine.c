@@ -9,8 +9,10 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+#include <linux/sockios.h>
 
 #include "engine.h"
 #include "vfio.h"
@@ -148,6 +150,7 @@ static void *run(void *arg)
 {
 	struct engine_channel *channel = arg;
 
+	channel->tid = gettid();
 	for (;;) {
 		channel->ret = engine_run(channel->fd, channel->id);
 		if (channel->ret != -EINTR)
@@ -283,6 +286,9 @@ int engine_connect(struct engine *engine, int buffer)
 		.port = engine_port(pair[0]),
 		.sock = pair[1],
 	};
+	/* the transfer waits all the same */
+	if (channel->id % 2)
+		fcntl(pair[0], F_SETFL, O_NONBLOCK);
 	ret = engine_add_channel(engine->fd, pair[0], channel->id);
 	close(pair[0]);
 	return ret;
@@ -396,7 +402,36 @@ bool engine_wait_state(int fd, uint32_t state)
 	return WAIT(state_now(fd) == state);
 }
 
-/* TCP remembers a closed connection for a while, but it has no file and no data */
+/* Did the transfer's end get all bytes, and does its thread sleep in a call? */
+static bool asleep(const struct engine_channel *channel)
+{
+	int unsent = 1, call = -1;
+	char path[64];
+	FILE *file;
+
+	if (ioctl(channel->sock, SIOCOUTQ, &unsent) || unsent || !channel->tid)
+		return false;
+	snprintf(path, sizeof(path), "/proc/self/task/%d/syscall",
+		 channel->tid);
+	file = fopen(path, "re");
+	if (file && fscanf(file, "%d", &call) != 1)
+		call = -1;	/* "running" */
+	if (file)
+		fclose(file);
+	return call == SYS_ioctl;
+}
+
+/* Does each thread sleep, with all that its peer sent taken? */
+bool engine_wait_asleep(struct engine *engine)
+{
+	bool all = true;
+
+	for (unsigned int i = 0; i < engine->channels; i++)
+		all &= WAIT(asleep(&engine->channel[i]));
+	return all;
+}
+
+/* What TCP remembers of a closed connection has neither file nor data */
 static bool has_socket(uint16_t port)
 {
 	unsigned int local, unsent, inode;
@@ -406,7 +441,7 @@ static bool has_socket(uint16_t port)
 
 	file = fopen("/proc/net/tcp", "re");
 	while (file && !found && fgets(line, sizeof(line), file))
-		found = sscanf(line, "%*d: %*x:%x %*x:%*x %*x %x:%*x %*x:%*x %*x %*u %*u %u",
+		found = sscanf(line, "%*d: %*x:%x %*x:%*x %*x %x:%*x %*s %*x %*u %*u %u",
 			       &local, &unsent, &inode) == 3 &&
 			local == port && (unsent || inode);
 	if (file)

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <linux/vfio_multifd.h>
 
 #include "wire.h"
@@ -24,6 +25,7 @@ extern const uint8_t engine_uuid[VFIO_MULTIFD_UUID_SIZE];
  * @port: local port of the socket that the transfer has
  * @sock: the peer's end
  * @thread: runs the channel
+ * @tid: its number, when it is about to
  * @runs: @thread was started and not joined
  * @ret: what RUN_CHANNEL returned last
  * @interrupted: how often it was -EINTR before
@@ -37,6 +39,7 @@ struct engine_channel {
 	uint16_t port;
 	int sock;
 	pthread_t thread;
+	volatile pid_t tid;
 	bool runs;
 	int ret;
 	unsigned int interrupted;
@@ -100,6 +103,7 @@ const char *engine_parse(struct engine *engine, struct wire_packets *to);
 /* Waiting for what must come soon; true if it came */
 bool engine_wait_packets(int fd, uint64_t packets);
 bool engine_wait_state(int fd, uint32_t state);
+bool engine_wait_asleep(struct engine *engine);
 bool engine_wait_gone(uint16_t port);
 bool engine_wait_unused(void);
 

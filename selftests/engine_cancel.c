@@ -34,8 +34,7 @@ static int start(struct engine *engine)
 	for (unsigned int i = 0; i < CHANNELS; i++)
 		ret = engine_put(&engine->channel[i]) ?: ret;
 	engine_start_all(engine);
-	usleep(50000);
-	return ret;
+	return ret ?: engine_wait_asleep(engine) ? 0 : -ETIMEDOUT;
 }
 
 static int send_nothing(struct engine *engine)
@@ -187,6 +186,8 @@ TEST_F(moments, cancel)
 TEST_F(moments, close)
 {
 	ASSERT_EQ(0, variant->bring(self->engine));
+	/* nobody can unload the module meanwhile */
+	EXPECT_EQ(-1, syscall(SYS_delete_module, "vfio_multifd", O_NONBLOCK));
 	engine_close(self->engine);
 	for (unsigned int i = 0; i < CHANNELS; i++)
 		EXPECT_EQ(-ECANCELED, self->engine->channel[i].ret);

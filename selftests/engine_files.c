@@ -66,6 +66,7 @@ TEST_F(files, no_socket)
 
 TEST_F(files, no_tcp)
 {
+	int multipath = socket(AF_INET, SOCK_STREAM, IPPROTO_MPTCP);
 	int pair[2];
 
 	EXPECT_EQ(-EPROTONOSUPPORT,
@@ -77,6 +78,8 @@ TEST_F(files, no_tcp)
 	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
 	EXPECT_EQ(-EPROTONOSUPPORT, try_channel(self->fd, pair[0]));
 	close(pair[1]);
+	if (multipath >= 0)
+		EXPECT_EQ(-EPROTONOSUPPORT, try_channel(self->fd, multipath));
 }
 
 TEST_F(files, not_connected)
@@ -274,11 +277,20 @@ TEST_F(files, device_used)
 	close(reopened);
 }
 
-/* A channel cannot be a device as well */
-TEST_F(files, channel_is_no_device)
+/* A socket can hold files, and so a transfer that holds it */
+TEST_F(files, device_is_socket)
 {
-	EXPECT_EQ(0, engine_add_channel(self->fd, self->pair[0], 0));
-	EXPECT_EQ(-EBUSY, engine_add_device(self->fd, self->pair[0], "dev", 0));
+	int fd = self->fd;
+
+	EXPECT_EQ(-EOPNOTSUPP, engine_add_device(fd, self->pair[0], "dev", 0));
+	EXPECT_EQ(-EOPNOTSUPP,
+		  try_device(fd, socket(AF_UNIX, SOCK_STREAM, 0)));
+	EXPECT_EQ(-EOPNOTSUPP,
+		  try_device(fd, socket(AF_UNIX, SOCK_SEQPACKET, 0)));
+	EXPECT_EQ(-EOPNOTSUPP,
+		  try_device(fd, socket(AF_INET, SOCK_DGRAM, 0)));
+	EXPECT_EQ(0, engine_add_channel(fd, self->pair[0], 0));
+	EXPECT_EQ(-EOPNOTSUPP, engine_add_device(fd, self->pair[0], "dev", 0));
 }
 
 /* Adds a device whose name has @len bytes, of 255 that there may be */

@@ -181,6 +181,7 @@ TEST_F(order, delays)
 	free(sender.packet);
 }
 
+#define PACKET		8192	/* bytes, for the order-free */
 #define RECORD		1000	/* bytes */
 #define RECORDS		150
 #define FIRST		((uint32_t)sizeof(struct vfio_record))
@@ -364,7 +365,7 @@ static void begin(struct __test_metadata *_metadata, struct records *r)
 	struct engine *engine = &r->engine;
 
 	ASSERT_EQ(0, engine_create(engine, VFIO_MULTIFD_RECV, CHANNELS,
-				   r->kind.features, ENGINE_PACKET, 0));
+				   r->kind.features, PACKET, 0));
 	ASSERT_EQ(0, engine_add_device(engine->fd, r->file, "dev", 0));
 	ASSERT_EQ(0, engine_switchover(engine->fd));
 	engine_add_inits(engine);
@@ -450,22 +451,22 @@ TEST_F(order, many_readers)
 	struct wire_packets packets;
 	bool seen[300] = {};
 	const char *wrong;
-	int pair[2];
+	int pipes[2];
 
-	ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair));
+	/* a read takes what one write wrote */
+	ASSERT_EQ(0, pipe2(pipes, O_DIRECT));
 	ASSERT_EQ(0, engine_create(engine, VFIO_MULTIFD_SEND, CHANNELS,
-				   VFIO_MULTIFD_FEATURE_ORDER_FREE,
-				   ENGINE_PACKET, 0));
-	ASSERT_EQ(0, engine_add_device(engine->fd, pair[0], "dev", 0));
-	close(pair[0]);
+				   VFIO_MULTIFD_FEATURE_ORDER_FREE, PACKET, 0));
+	ASSERT_EQ(0, engine_add_device(engine->fd, pipes[0], "dev", 0));
+	close(pipes[0]);
 	ASSERT_EQ(0, engine_set_config(engine->fd, 0, "end", 3));
 	engine_start_all(engine);
 	engine_read_all(engine);
 	ASSERT_EQ(0, engine_switchover(engine->fd));
-	ASSERT_EQ(sizeof(first), send(pair[1], &first, sizeof(first), 0));
+	ASSERT_EQ(sizeof(first), write(pipes[1], &first, sizeof(first)));
 	for (unsigned int i = 0; i < records; i++)
-		ASSERT_EQ(sizeof(i), send(pair[1], &i, sizeof(i), 0));
-	close(pair[1]);
+		ASSERT_EQ(sizeof(i), write(pipes[1], &i, sizeof(i)));
+	close(pipes[1]);
 	EXPECT_EQ(0, engine_join_all(engine));
 	engine_close(engine);
 	wrong = engine_parse(engine, &packets);

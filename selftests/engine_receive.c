@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The engine as the receiver: what it makes of good packets */
-#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 
 #include "kselftest_harness.h"
 #include "engine.h"
@@ -121,7 +120,7 @@ TEST_F(receive, late_device)
 	for (unsigned int i = 0; i < 2; i++)
 		ASSERT_EQ(0, engine_put(&engine->channel[i]));
 	engine_start_all(engine);
-	usleep(50000);
+	EXPECT_TRUE(engine_wait_asleep(engine));
 	ASSERT_EQ(0, engine_status(engine->fd, &status));
 	EXPECT_EQ(VFIO_MULTIFD_STATE_READY, status.state);
 	EXPECT_EQ(0, status.packets);
@@ -195,20 +194,35 @@ TEST_F(receive, config_sizes)
 	free(config);
 }
 
-/* One device is done and tells so, another is not */
+static short events(int fd, int timeout)
+{
+	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
+
+	return poll(&pollfd, 1, timeout) < 0 ? -1 : pollfd.revents;
+}
+
+/* One device is done and poll() tells so, another is not */
 TEST_F(receive, config_of_one)
 {
 	struct engine *engine = &self->engine;
+	struct vfio_multifd_status status;
 	int other = engine_memfd(NULL, 0);
 	uint32_t room = 8;
 	char got[8];
 
-	ASSERT_EQ(0, create(&self->engine, self->file, 1, 0));
+	ASSERT_EQ(0, create(engine, self->file, 1, 0));
 	ASSERT_EQ(1, engine_add_device(engine->fd, other, "other", 0));
+	ASSERT_EQ(0, engine_status(engine->fd, &status));
+	engine_start_all(engine);
+	EXPECT_EQ(0, events(engine->fd, 20));
 	engine_add(engine, 0, 0, WIRE_CONFIG, "one", 3);
 	ASSERT_EQ(0, engine_put(&engine->channel[0]));
-	engine_start_all(engine);
-	ASSERT_TRUE(engine_wait_packets(engine->fd, 1));
+	EXPECT_EQ(POLLIN, events(engine->fd, 10000));
+	ASSERT_EQ(0, engine_status(engine->fd, &status));
+	EXPECT_EQ(VFIO_MULTIFD_STATE_READY, status.state);
+	EXPECT_EQ(2, status.devices);
+	EXPECT_EQ(1, status.devices_done);
+	EXPECT_EQ(0, events(engine->fd, 0));
 	EXPECT_EQ(0, engine_get_config(engine->fd, 0, got, &room));
 	EXPECT_EQ(3, room);
 	EXPECT_EQ(-EAGAIN, engine_get_config(engine->fd, 1, got, &room));
@@ -288,7 +302,8 @@ TEST_F(receive, signals)
 	ASSERT_EQ(0, sigaction(SIGUSR1, &action, NULL));
 	ASSERT_EQ(0, create(&self->engine, self->file, channels, DIGEST));
 	for (uint32_t idx = 0; idx < nr; idx++)
-		engine_add(engine, idx % channels, idx, 0, data + idx * len, len);
+		engine_add(engine, idx % channels, idx, 0, data + idx * len,
+			   len);
 	engine_add(engine, 0, nr, WIRE_CONFIG, data, len);
 	ASSERT_EQ(0, engine_switchover(engine->fd));
 	engine_start_all(engine);
@@ -329,7 +344,8 @@ TEST_F(receive, signals_in_write)
 	close(pipes[1]);
 	engine_add_inits(engine);
 	for (uint32_t idx = 0; idx < nr / 4; idx++)
-		engine_add(engine, idx % 2, idx, 0, data + 4 * idx * len, 4 * len);
+		engine_add(engine, idx % 2, idx, 0, data + 4 * idx * len,
+			   4 * len);
 	engine_add(engine, 0, nr / 4, WIRE_CONFIG, NULL, 0);
 	ASSERT_EQ(0, engine_switchover(engine->fd));
 	engine_start_all(engine);

@@ -9,12 +9,13 @@
 
 #include "kselftest_harness.h"
 #include "engine.h"
+#include "vfio.h"
 #include "xxh64.h"
 
 #define ARRAY_LEN(array)	(sizeof(array) / sizeof((array)[0]))
 #define DIGEST		VFIO_MULTIFD_FEATURE_DIGEST
 #define NONE		VFIO_MULTIFD_NO_INDEX
-#define ANY		UINT64_MAX	/* an expected value that says nothing */
+#define ANY		UINT64_MAX	/* @expected says nothing */
 #define REASON(name)	.reason = VFIO_MULTIFD_REASON_##name
 
 /* What STATUS must say of a transfer that failed */
@@ -135,7 +136,10 @@ static void check_edit(struct __test_metadata *_metadata,
 
 /* Most is refused before the engine looks for the device */
 #define EDIT(where, to, what, want)					\
-	{ .at = where, .value = to, .failure = { what, 0, NONE, 0, NONE, want } }
+	{								\
+		.at = where, .value = to,				\
+		.failure = { what, 0, NONE, 0, NONE, want }		\
+	}
 #define EDIT_DIGEST(where, to, what, want)				\
 	{								\
 		.at = where, .value = to, .features = DIGEST,		\
@@ -296,7 +300,7 @@ TEST_F(refuse, unknown_at_switchover)
 	wire_add_packet(&engine->channel[1].bytes, &packet);
 	put_all(_metadata, engine);
 	engine_start_all(engine);
-	usleep(50000);
+	EXPECT_TRUE(engine_wait_asleep(engine));
 	EXPECT_TRUE(engine_wait_state(engine->fd, VFIO_MULTIFD_STATE_READY));
 	ASSERT_EQ(0, engine_switchover(engine->fd));
 	check_failure(_metadata, engine, &failure);
@@ -308,7 +312,7 @@ static void put_in_turn(struct __test_metadata *_metadata,
 {
 	engine_start_all(engine);
 	ASSERT_EQ(0, engine_put(&engine->channel[0]));
-	usleep(30000);
+	ASSERT_TRUE(engine_wait_asleep(engine));
 	ASSERT_EQ(0, engine_put(&engine->channel[1]));
 }
 
@@ -525,6 +529,62 @@ TEST_F(refuse, full_file)
 	put_all(_metadata, engine);
 	engine_start_all(engine);
 	check_failure(_metadata, engine, &failure);
+}
+
+/* Bytes of two channels with anything wrong: changed, lost, doubled */
+static void add_noise(struct engine *engine, uint64_t *dice)
+{
+	for (uint32_t idx = 0; idx < 8; idx++)
+		engine_add(engine, vfio_random(dice) % 2, idx,
+			   idx == 7 ? WIRE_CONFIG : 0, engine_uuid, 16);
+	for (unsigned int i = 0; i < 2; i++) {
+		struct wire_bytes *bytes = &engine->channel[i].bytes;
+		size_t at = vfio_random(dice) % bytes->len;
+		size_t some = vfio_random(dice) % (bytes->len - at);
+
+		switch (vfio_random(dice) % 4) {
+		case 0:
+			bytes->at[at] ^= 1 << vfio_random(dice) % 8;
+			break;
+		case 1:
+			memmove(bytes->at + at, bytes->at + at + some,
+				bytes->len - at - some);
+			bytes->len -= some;
+			break;
+		case 2:
+			wire_room(bytes, some);
+			wire_add(bytes, bytes->at + at, some);
+			break;
+		}
+	}
+}
+
+/* Whatever comes, a transfer ends when its channels do */
+TEST_F(refuse, noise)
+{
+	struct engine *engine = &self->engine;
+	unsigned int done = 0, failed = 0;
+	struct vfio_multifd_status status;
+	uint64_t dice = 11;
+
+	for (unsigned int i = 0; i < 300; i++) {
+		ASSERT_EQ(0, create(engine, self->file, 2,
+				    i % 2 ? DIGEST : 0));
+		add_noise(engine, &dice);
+		engine_start_all(engine);
+		for (unsigned int j = 0; j < 2; j++) {
+			/* it may have failed by now */
+			engine_put(&engine->channel[j]);
+			shutdown(engine->channel[j].sock, SHUT_WR);
+		}
+		engine_join_all(engine);
+		ASSERT_EQ(0, engine_status(engine->fd, &status));
+		done += status.state == VFIO_MULTIFD_STATE_DONE;
+		failed += status.state == VFIO_MULTIFD_STATE_FAILED;
+		again(engine, self->file);
+	}
+	EXPECT_EQ(300, done + failed);
+	EXPECT_LT(50, failed);
 }
 
 static size_t free_memory(void)

@@ -16,9 +16,9 @@ static const struct {
 	size_t size;
 	int ret;
 } calls[] = {
-#define CALL(name, type, ret)	{						\
-		#name, VFIO_MULTIFD_##name, sizeof(struct vfio_multifd_##type), \
-		ret,								\
+#define CALL(name, type, ret)	{					\
+		#name, VFIO_MULTIFD_##name,				\
+		sizeof(struct vfio_multifd_##type), ret,		\
 	}
 	CALL(GET_INFO, info, 0),
 	CALL(SETUP, setup, 0),
@@ -205,6 +205,8 @@ TEST_F(uapi, setup_values)
 		{ VFIO_MULTIFD_RECV, 64, 4 << 20, 0, 0 },
 		{ VFIO_MULTIFD_SEND, 2, 8192, VFIO_MULTIFD_FEATURE_DIGEST |
 				VFIO_MULTIFD_FEATURE_ORDER_FREE, 0 },
+		{ VFIO_MULTIFD_SEND, 2, 4096, VFIO_MULTIFD_FEATURE_ORDER_FREE,
+		  -EINVAL },
 		{ 0, 1, 4096, 0, -EINVAL },
 		{ 3, 1, 4096, 0, -EINVAL },
 		{ ~0U, 1, 4096, 0, -EINVAL },

@@ -93,10 +93,12 @@ pairs() {
 	done
 }
 
-# wait_for FILE PATTERN: until a line of FILE matches
+# wait_for FILE START: until a line of FILE starts so
 wait_for() {
 	for _ in $(seq 300); do
-		grep -q "$2" "$1" 2>/dev/null && return
+		while read -r line; do
+			case $line in "$2"*) return ;; esac
+		done <"$1"
 		sleep 0.1
 	done
 	echo "# no '$2' in $(basename "$1")" >&2
@@ -118,8 +120,8 @@ start_destination() {
 	ip netns exec dst timeout 120 "$vmm" destination --helper="$helper" $dst "$@" \
 		>"$work/dst.log" 2>&1 &
 	dst_pid=$!
-	wait_for "$work/dst.log" '^event listening' || return
-	address=$(sed -n 's/^event listening //p' "$work/dst.log")
+	wait_for "$work/dst.log" "event listening " || return
+	address=${line#event listening }
 	listen_host=${address%:*}
 	listen_port=${address##*:}
 }

@@ -208,23 +208,27 @@ static void start_pump(struct link link, int direction, bool main_channel)
 	pthread_detach(thread);
 }
 
+/* Listens there, or connects to it */
 static int open_socket(const char *host, const char *port, bool listening)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list;
-	int fd, on = 1;
+	int fd, ret, on = 1;
 
 	if (getaddrinfo(host, port, &hints, &list))
 		return -1;
 	fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	if (listening ? bind(fd, list->ai_addr, list->ai_addrlen) ||
-			listen(fd, MAX_LINKS) :
-			connect(fd, list->ai_addr, list->ai_addrlen)) {
-		close(fd);
-		fd = -1;
+	if (listening) {
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+		ret = bind(fd, list->ai_addr, list->ai_addrlen) ?:
+		      listen(fd, MAX_LINKS);
+	} else {
+		ret = connect(fd, list->ai_addr, list->ai_addrlen);
 	}
 	freeaddrinfo(list);
-	return fd;
+	if (!ret)
+		return fd;
+	close(fd);
+	return -1;
 }
 
 /* A channel says by its first bytes what it is */

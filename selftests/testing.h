@@ -10,17 +10,20 @@ const char *testing_open(struct vfio_device *dev, const struct vfio_kind *kind,
 void testing_close(struct vfio_device *dev);
 
 /*
- * Opens a device in FIXTURE_SETUP() or a test.  Without the device or the
- * module the test is skipped; a device that is there but does not open is a
- * failure.
+ * For FIXTURE_SETUP() or a test: @call gives NULL or why there is no device.
+ * Without devices or the module the test is skipped; a device that is there but
+ * cannot be used is a failure.
  */
-#define TESTING_OPEN(dev, kind, nth) do {				\
-	const char *_why = testing_open(dev, kind, nth);		\
+#define TESTING_SETUP(call) do {					\
+	const char *_why = call;					\
 									\
 	if (_why && _why[0] == '!')					\
 		ASSERT_STREQ("", _why + 1);				\
 	if (_why)							\
 		SKIP(return, "%s", _why);				\
 } while (0)
+
+#define TESTING_OPEN(dev, kind, nth) \
+	TESTING_SETUP(testing_open(dev, kind, nth))
 
 #endif /* SELFTESTS_TESTING_H */

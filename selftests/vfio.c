@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <linux/pci_regs.h>
 
@@ -19,25 +20,34 @@
 const struct vfio_kind vfio_ivshmem_4k = {
 	"ivshmem-4k", VFIO_IVSHMEM, 0x1af4, 0x1110, 2, 0, 4096,
 };
+
 const struct vfio_kind vfio_ivshmem_1m = {
 	"ivshmem-1m", VFIO_IVSHMEM, 0x1af4, 0x1110, 2, 0, 1 << 20,
 };
+
 const struct vfio_kind vfio_ivshmem_256m = {
 	"ivshmem-256m", VFIO_IVSHMEM, 0x1af4, 0x1110, 2, 0, 256 << 20,
 };
+
 const struct vfio_kind vfio_bochs = {
 	"bochs", VFIO_BOCHS, 0x1234, 0x1111, 0, 2, 0,
 };
+
 static const struct vfio_kind vfio_ivshmem = {
 	"ivshmem", VFIO_IVSHMEM, 0x1af4, 0x1110, 2, 0, 0,
 };
+
 const struct vfio_kind vfio_virtio_rng = {
 	"virtio-rng", VFIO_NONE, 0x1af4, 0x1044, 0, 0, 0,
 };
 
+const struct vfio_kind vfio_secondary_vga = {
+	"secondary-vga", VFIO_NONE, 0x1234, 0x1111, 0, 0, 0,
+};
+
 const struct vfio_kind *const vfio_kinds[] = {
 	&vfio_ivshmem_4k, &vfio_ivshmem_1m, &vfio_ivshmem_256m, &vfio_bochs,
-	&vfio_ivshmem, &vfio_virtio_rng, NULL,
+	&vfio_ivshmem, &vfio_virtio_rng, &vfio_secondary_vga, NULL,
 };
 
 static int write_file(const char *path, const char *text)
@@ -92,6 +102,17 @@ static uint64_t read_bar_size(const char *bdf, unsigned int bar)
 	return size;
 }
 
+/* By the size of its config space */
+static bool is_express(const char *bdf)
+{
+	char path[PATH_MAX];
+	struct stat stat_buf;
+
+	snprintf(path, sizeof(path), SYSFS_DEVICES "/%s/config", bdf);
+	return !stat(path, &stat_buf) &&
+	       stat_buf.st_size > PCI_CFG_SPACE_SIZE;
+}
+
 /* What the device is, or NULL; the most special kind comes first */
 const struct vfio_kind *vfio_identify(const char *bdf, uint64_t *size)
 {
@@ -100,6 +121,8 @@ const struct vfio_kind *vfio_identify(const char *bdf, uint64_t *size)
 
 		if (read_number(bdf, "vendor") != kind->vendor ||
 		    read_number(bdf, "device") != kind->device)
+			continue;
+		if (kind->backend == VFIO_BOCHS && !is_express(bdf))
 			continue;
 		*size = read_bar_size(bdf, kind->memory);
 		if (kind->backend == VFIO_NONE ||

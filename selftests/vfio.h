@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What a VMM does with a VFIO device, for the reference VMM and the tests.
+ * What a VMM does with a device, for the reference VMM and the tests.
  * Every function that can fail returns a negative errno.
  */
 #ifndef SELFTESTS_VFIO_H
@@ -29,6 +29,7 @@ struct vfio_precopy_info {
 	__aligned_u64 initial_bytes;
 	__aligned_u64 dirty_bytes;
 };
+
 #define VFIO_MIG_GET_PRECOPY_INFO _IO(VFIO_TYPE, VFIO_BASE + 21)
 #endif
 #define VFIO_DEVICE_NUM_STATES	8
@@ -36,7 +37,7 @@ struct vfio_precopy_info {
 #define VFIO_DRIVER	"qemu_vfio_pci"	/* module and PCI driver */
 
 enum vfio_backend {
-	VFIO_NONE,	/* a device without migration */
+	VFIO_NONE,	/* cannot migrate */
 	VFIO_IVSHMEM,
 	VFIO_BOCHS,
 };
@@ -68,6 +69,7 @@ extern const struct vfio_kind vfio_ivshmem_1m;
 extern const struct vfio_kind vfio_ivshmem_256m;
 extern const struct vfio_kind vfio_bochs;
 extern const struct vfio_kind vfio_virtio_rng;	/* has MSI-X */
+extern const struct vfio_kind vfio_secondary_vga;	/* bochs in disguise */
 extern const struct vfio_kind *const vfio_kinds[];	/* ends with NULL */
 
 #define VFIO_BDF_SIZE	13	/* "0000:00:00.0" */

@@ -13,6 +13,8 @@
  * No function changes signal handlers or masks of the calling thread; threads
  * that the library starts have every signal blocked.  A caller that gives
  * pipes or sockets as fds should ignore SIGPIPE.
+ *
+ * Before version 1.0 the ABI is not stable: each version may change it.
  */
 #ifndef VFIO_MULTIFD_H
 #define VFIO_MULTIFD_H
@@ -32,6 +34,8 @@ extern "C" {
 
 #define VMF_VERSION		"0.1.0"
 #define VMF_DEFAULT_PORT	"7747"
+#define VMF_MIN_TIMEOUT		3	/* seconds: a few heartbeats */
+#define VMF_MAX_TIMEOUT		3600
 #define VMF_TEXT_SIZE		512	/* bytes, with the final NUL */
 
 /**
@@ -171,12 +175,12 @@ struct vmf_device {
  * @VMF_EVENT_LISTENING: destination only; text: HOST:PORT
  * @VMF_EVENT_NEGOTIATED: both ends agreed, all channels stand
  * @VMF_EVENT_MAY_STOP: source only: pause the vCPUs, then pull the trigger
- * @VMF_EVENT_STOPPED: source: the devices are in STOP_COPY, config state is
- *	being read; destination: the source has begun to stop
+ * @VMF_EVENT_STOPPED: source only: the devices are in STOP_COPY, config state
+ *	is being read
  * @VMF_EVENT_LOADED: source: the destination has it all, this end never runs
  *	again by itself; destination: as much is about to be told to the source
  * @VMF_EVENT_COMMITTED: destination: config state was written, the device may
- *	run; source: the destination said so
+ *	run; source: the destination said so, the devices are in STOP
  * @VMF_EVENT_FAILED: the transfer ended otherwise; text: name of the outcome,
  *	a space, and what happened.  Ends every transfer that did not commit,
  *	also one that failed before it began.
@@ -202,8 +206,9 @@ VMF_API const char *vmf_event_name(enum vmf_event event);
  * @VMF_ROLLED_BACK: failed or cancelled later; devices of the source are
  *	RUNNING again, devices of the destination were reset
  * @VMF_UNDECIDED: the ends lost each other between `loaded` and `committed`;
- *	devices stay in STOP at both and somebody who sees both must decide.
- *	The destination's config state was written.
+ *	devices stay in STOP at both and somebody who sees both must decide,
+ *	once both have ended.  The destination's config state was written,
+ *	unless the text says otherwise.
  * @VMF_LOST: as VMF_REFUSED or VMF_ROLLED_BACK, but a device is not as said
  *	there: the text names it
  */
@@ -288,10 +293,12 @@ struct vmf_report {
  * @cancel_fd: becomes readable to cancel; nothing is read from it; -1: never.
  *	Without effect once LOADED was sent or has come.
  * @timeout: seconds without a word from the peer, or without a step forward,
- *	after which the transfer fails.  Two waits end by @cancel_fd alone: for
- *	the source to connect, and for the trigger.
- * @event: called for each event.  What it does not return 0 for did not reach
- *	the VMM: the transfer fails, and is rolled back where it still can be.
+ *	after which the transfer fails; VMF_MIN_TIMEOUT to VMF_MAX_TIMEOUT.
+ *	Two waits end by @cancel_fd alone: for the source to connect, and for
+ *	the trigger.
+ * @event: called for each event.  What it does not return 0 for must not have
+ *	told the VMM anything, not even a part: the transfer fails, and is
+ *	rolled back where it still can be.
  * @progress: called about five times a second while data moves, or NULL
  * @opaque: for the two functions
  */

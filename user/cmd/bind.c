@@ -143,6 +143,25 @@ static int change_driver(const char *bdf, const char *driver)
 	return 0;
 }
 
+/* Puts the device under a VFIO driver, or leaves it to what it had before. */
+static int bind_vfio(const char *bdf, const char *driver)
+{
+	char override[PCI_NAME_SIZE];
+	int ret;
+
+	ret = pci_read(bdf, "driver_override", override);
+	if (ret)
+		return ret;
+
+	ret = change_driver(bdf, driver);
+	if (!ret && !pci_has_vfio(bdf))
+		ret = -EXDEV;
+	if (ret)
+		change_driver(bdf, strcmp(override, "(null)") ? override :
+								NULL);
+	return ret;
+}
+
 static int print_bound(const char *bdf, const char *before,
 		       const struct variant *variant, const char *group)
 {
@@ -184,12 +203,12 @@ int command_bind(int argc, char **argv)
 	if (ret)
 		return ret;
 
-	ret = change_driver(bdf, variant.driver);
+	ret = bind_vfio(bdf, variant.driver);
 	if (ret) {
-		change_driver(bdf, NULL);
 		describe_driver(bdf, before);
 		return fail(bdf, "driver %s: %s; the device has %s now",
-			    variant.driver, strerror(-ret), before);
+			    variant.driver, ret == -EXDEV ?
+			    "it is no VFIO driver" : strerror(-ret), before);
 	}
 	return print_bound(bdf, before, &variant, group);
 }

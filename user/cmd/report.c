@@ -2,6 +2,7 @@
 #include "report.h"
 
 #include <inttypes.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,32 +13,49 @@
 #define MIB	(1024.0 * 1024.0)
 #define NS	1e9
 
+/* An end that was not reached is 0, and moments may change places. */
+static uint64_t span_ns(uint64_t from, uint64_t to)
+{
+	return to > from ? to - from : 0;
+}
+
 static double span_ms(const struct vmf_report *report, enum vmf_time from,
 		      enum vmf_time to)
 {
-	return (report->time_ns[to] - report->time_ns[from]) / 1e6;
+	return span_ns(report->time_ns[from], report->time_ns[to]) / 1e6;
 }
 
 static double rate_mib(const struct vmf_report *report, uint64_t end_ns)
 {
-	double seconds = (end_ns - report->time_ns[VMF_TIME_STOPPED]) / NS;
+	double seconds = span_ns(report->time_ns[VMF_TIME_STOPPED],
+				 end_ns) / NS;
 
 	return seconds > 0 ? report->bytes / MIB / seconds : 0;
+}
+
+/* A terminal that somebody has stopped must not stop the transfer. */
+static void draw(const char *line)
+{
+	struct pollfd fd = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+	if (poll(&fd, 1, 0) == 1)
+		fprintf(stderr, "\r\033[K%s", line);
 }
 
 void report_progress(const struct vmf_params *params,
 		     const struct vmf_report *report)
 {
-	struct winsize size = { .ws_col = 80 };
+	struct winsize size = {};
 	struct timespec now;
 	char line[512];
 	size_t at, end;
 	uint32_t i;
 
 	ioctl(STDERR_FILENO, TIOCGWINSZ, &size);
+	if (!size.ws_col)
+		size.ws_col = 80;
 	/* The last column would make some terminals begin a new line. */
-	end = size.ws_col && size.ws_col < sizeof(line) ? size.ws_col :
-							   sizeof(line);
+	end = size.ws_col < sizeof(line) ? size.ws_col : sizeof(line);
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	at = snprintf(line, end, "%.1f MiB  %.0f MiB/s", report->bytes / MIB,
@@ -47,12 +65,12 @@ void report_progress(const struct vmf_params *params,
 		at += snprintf(line + at, end - at, "  %s %.1f",
 			       params->device[i].idstr,
 			       report->device[i].bytes / MIB);
-	fprintf(stderr, "\r\033[K%s", line);
+	draw(line);
 }
 
 void report_progress_end(void)
 {
-	fprintf(stderr, "\r\033[K");
+	draw("");
 }
 
 __attribute__((format(printf, 3, 4)))
@@ -60,9 +78,7 @@ static void row(const char *phase, double ms, const char *fmt, ...)
 {
 	va_list args;
 
-	printf("%-9s%11.3f ms", phase, ms);
-	if (*fmt)
-		printf("   ");
+	printf("%-9s%11.3f ms   ", phase, ms);
 	va_start(args, fmt);
 	vprintf(fmt, args);
 	va_end(args);
@@ -84,7 +100,7 @@ void report_table(const struct vmf_params *params,
 	row("load", span_ms(report, VMF_TIME_STREAMED, VMF_TIME_LOADED),
 	    "%.3f ms of it from RESUMING to STOP", report->load_ns / 1e6);
 	row("commit", span_ms(report, VMF_TIME_LOADED, VMF_TIME_COMMITTED),
-	    "%s", "");
+	    "until the destination may run");
 	if (send)
 		row("downtime",
 		    span_ms(report, VMF_TIME_TRIGGER, VMF_TIME_COMMITTED),
@@ -94,8 +110,13 @@ void report_table(const struct vmf_params *params,
 static void print_string(const char *name, const char *text)
 {
 	printf("\"%s\": \"", name);
-	for (; *text; text++)
-		printf(*text == '"' || *text == '\\' ? "\\%c" : "%c", *text);
+	for (; *text; text++) {
+		if ((unsigned char)*text < ' ')
+			printf("\\u%04x", *text);
+		else
+			printf(*text == '"' || *text == '\\' ? "\\%c" : "%c",
+			       *text);
+	}
 	printf("\"");
 }
 

@@ -14,13 +14,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #define DEFAULT_CHANNELS	4u
 #define DEFAULT_PACKET_SIZE	(1u << 20)
 #define DEFAULT_TIMEOUT		10u	/* seconds */
-#define MAX_TIMEOUT		3600u
 
 #define ALL_FEATURES	((uint64_t)VFIO_MULTIFD_FEATURE_DIGEST | \
 			 VFIO_MULTIFD_FEATURE_ORDER_FREE)
@@ -97,6 +97,12 @@ static const char send_help[] =
 "      --trigger-fd N         becomes readable once the VM is paused; without\n"
 "                             it the devices are stopped at once\n";
 
+static const char send_note[] =
+"\n"
+"A send that SIGKILL or another signal ended after its trigger was pulled has\n"
+"said \"loaded\" on --event-fd, which is to be read to its end, if the transfer\n"
+"is undecided; without --event-fd every such transfer is.\n";
+
 static const char recv_help[] =
 "Usage: vfio-multifd recv [--listen [HOST][:PORT]] --device-fd N[,...]... [OPTION]...\n"
 "\n"
@@ -113,7 +119,8 @@ static const char common_help[] =
 "      --features LIST        of digest and order-free, or none, what this end\n"
 "                             agrees to (all that the kernel has)\n"
 "      --event-fd N           gets a line for each event\n"
-"      --timeout SECONDS      to wait for the peer and for each step (%u)\n"
+"      --timeout SECONDS      to wait for the peer and for each step, %u to %u\n"
+"                             (%u)\n"
 "      --json                 report as JSON instead of a table\n"
 "  -h, --help                 this text\n"
 "\n"
@@ -131,7 +138,9 @@ static void help(bool send)
 		printf(send_help, DEFAULT_CHANNELS);
 	else
 		printf(recv_help, VMF_DEFAULT_PORT);
-	printf(common_help, DEFAULT_TIMEOUT);
+	printf(common_help, VMF_MIN_TIMEOUT, VMF_MAX_TIMEOUT, DEFAULT_TIMEOUT);
+	if (send)
+		printf(send_note);
 }
 
 /* A number in decimal, and nothing but it up to @end. */
@@ -276,12 +285,13 @@ static int parse_option(struct command *command, int option, char *text)
 				     "--event-fd: \"%s\" is not an open fd",
 				     text);
 	case OPT_TIMEOUT:
-		if (parse_number(text, end, MAX_TIMEOUT, &params->timeout) &&
-		    params->timeout)
+		if (parse_number(text, end, VMF_MAX_TIMEOUT,
+				 &params->timeout) &&
+		    params->timeout >= VMF_MIN_TIMEOUT)
 			return 0;
 		return command_usage(command->name,
-				     "--timeout: \"%s\" is not 1 to %u seconds",
-				     text, MAX_TIMEOUT);
+				     "--timeout: \"%s\" is not %u to %u seconds",
+				     text, VMF_MIN_TIMEOUT, VMF_MAX_TIMEOUT);
 	case OPT_JSON:
 		command->json = true;
 		return 0;
@@ -324,6 +334,7 @@ static int parse(struct command *command, int argc, char **argv)
 static int write_event(const struct command *command, const char *line)
 {
 	struct pollfd fd = { .fd = command->event_fd, .events = POLLOUT };
+	ssize_t size = strlen(line), put;
 	int ret;
 
 	do {
@@ -333,7 +344,11 @@ static int write_event(const struct command *command, const char *line)
 		return -errno;
 	if (!ret)
 		return -ETIMEDOUT;
-	return write(command->event_fd, line, strlen(line)) < 0 ? -errno : 0;
+	put = write(command->event_fd, line, size);
+	if (put < 0)
+		return -errno;
+	/* A line without its end tells nothing. */
+	return put == size ? 0 : -EIO;
 }
 
 static int on_event(void *opaque, enum vmf_event event, const char *text)
@@ -357,7 +372,7 @@ static void on_progress(void *opaque, const struct vmf_report *report)
 	report_progress(&command->params, report);
 }
 
-/* Signals that ask for an end become an fd. */
+/* Signals that ask for an end become an fd; -1 if that failed. */
 static int watch_signals(void)
 {
 	sigset_t set;
@@ -369,6 +384,24 @@ static int watch_signals(void)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+/*
+ * An fd that is readable once the helper is asked to end, or its VMM is gone,
+ * so that nobody reads events any more.
+ */
+static int watch_end(const struct command *command)
+{
+	struct epoll_event signals = { .events = EPOLLIN }, gone = {};
+	int watch = epoll_create1(EPOLL_CLOEXEC);
+
+	if (watch < 0 ||
+	    epoll_ctl(watch, EPOLL_CTL_ADD, watch_signals(), &signals))
+		return -1;
+	/* EPOLLERR and EPOLLHUP come unasked.  A file cannot be watched. */
+	if (command->event_fd >= 0)
+		epoll_ctl(watch, EPOLL_CTL_ADD, command->event_fd, &gone);
+	return watch;
 }
 
 static int run(int argc, char **argv, bool send)
@@ -397,7 +430,12 @@ static int run(int argc, char **argv, bool send)
 		return ret;
 	if (isatty(STDERR_FILENO))
 		command.params.progress = on_progress;
-	command.params.cancel_fd = watch_signals();
+	command.params.cancel_fd = watch_end(&command);
+	if (command.params.cancel_fd < 0) {
+		fprintf(stderr, PROGRAM ": watching for signals: %s\n",
+			strerror(errno));
+		return VMF_SETUP;
+	}
 
 	outcome = send ? vmf_send(&command.params, &report) :
 			 vmf_recv(&command.params, &report);

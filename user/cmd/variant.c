@@ -133,6 +133,17 @@ put_ctx:
 	return ret;
 }
 
+/* Without the core loaded there would be no holders to look at. */
+static void load_core(struct kmod_ctx *ctx)
+{
+	struct kmod_module *core;
+
+	if (kmod_module_new_from_name(ctx, "vfio_pci_core", &core))
+		return;
+	kmod_module_probe_insert_module(core, 0, NULL, NULL, NULL, NULL);
+	kmod_module_unref(core);
+}
+
 /*
  * A driver that an override forces upon a device believes that it knows it, so
  * this has to be seen before.  A VFIO core inside the kernel does not tell.
@@ -156,6 +167,7 @@ int variant_take(const char *name, struct variant *variant)
 	if (!ctx)
 		return -ENOMEM;
 
+	load_core(ctx);
 	ret = kmod_module_new_from_name(ctx, name, &module);
 	if (!ret) {
 		ret = load(module, variant);

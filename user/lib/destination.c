@@ -33,12 +33,17 @@ enum init_layout {
  * @listener: the port, until all channels are there
  * @hello: the source's offer
  * @map: number of our device for each of @hello's
+ * @sent: what the source says that it sent of each of @hello's
  */
 struct destination {
 	struct vmf_session *session;
 	struct vmf_listener listener;
 	struct vmf_hello hello;
 	uint32_t map[VFIO_MULTIFD_MAX_DEVICES];
+	struct {
+		uint64_t bytes;
+		uint64_t packets;
+	} sent[VFIO_MULTIFD_MAX_DEVICES];
 };
 
 static uint32_t get_be32(const uint8_t *bytes)
@@ -61,6 +66,10 @@ static int next_connection(struct destination *dst, bool patient,
 		sock = vmf_listener_next(listener, head);
 		if (sock >= 0)
 			return sock;
+		if (sock != -EAGAIN)
+			return vmf_error_set(&dst->session->error, sock,
+					     "accepting a connection: %s",
+					     strerror(-sock));
 		ret = vmf_session_wait(dst->session, &(struct vmf_wait){
 			.fds = vmf_listener_fds(listener),
 			.nfds = listener->waiting + 1,
@@ -210,22 +219,32 @@ static int negotiate(struct destination *dst)
 	return vmf_session_event(session, VMF_EVENT_NEGOTIATED, NULL);
 }
 
+static int get_sent(struct destination *dst)
+{
+	struct vmf_message *in = &dst->session->in;
+	uint32_t i;
+
+	for (i = 0; i < dst->hello.devices; i++) {
+		dst->sent[i].bytes = vmf_message_get_u64(in);
+		dst->sent[i].packets = vmf_message_get_u64(in);
+	}
+	return vmf_message_end(in, &dst->session->error);
+}
+
 /* What the source says that it sent has to be what has come. */
 static int compare(struct destination *dst)
 {
 	struct vmf_session *session = dst->session;
-	struct vmf_message *in = &session->in;
 	uint64_t bytes, packets;
 	uint32_t i, own;
 
 	vmf_session_count(session);
 	for (i = 0; i < dst->hello.devices; i++) {
 		own = dst->map[i];
-		bytes = vmf_message_get_u64(in);
-		packets = vmf_message_get_u64(in);
-		if (in->bad ||
-		    (bytes == session->report->device[own].bytes &&
-		     packets == session->report->device[own].packets))
+		bytes = dst->sent[i].bytes;
+		packets = dst->sent[i].packets;
+		if (bytes == session->report->device[own].bytes &&
+		    packets == session->report->device[own].packets)
 			continue;
 		return vmf_error_set(&session->error, -EBADMSG,
 				     "device %s: %llu bytes in %llu packets were sent, but others came",
@@ -233,7 +252,7 @@ static int compare(struct destination *dst)
 				     (unsigned long long)bytes,
 				     (unsigned long long)packets);
 	}
-	return vmf_message_end(in, &session->error);
+	return 0;
 }
 
 static int stream(struct destination *dst)
@@ -257,9 +276,12 @@ static int stream(struct destination *dst)
 		});
 		if (ret < 0)
 			return ret;
-		sent = sent || ret == VMF_SENT;
-		if (ret == VMF_WOKEN_DONE)
-			vmf_session_mark(session, VMF_TIME_STREAMED);
+		if (ret != VMF_SENT)
+			continue;
+		ret = get_sent(dst);
+		if (ret)
+			return ret;
+		sent = true;
 	}
 	return compare(dst);
 }

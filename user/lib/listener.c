@@ -49,9 +49,7 @@ struct pollfd *vmf_listener_fds(struct vmf_listener *listener)
 	uint32_t i;
 
 	listener->fds[0] = (struct pollfd){
-		/* Those who come now stay in the kernel's queue. */
-		.fd = listener->waiting < VMF_LISTENER_WAITING ?
-		      listener->sock : -1,
+		.fd = listener->sock,
 		.events = POLLIN,
 	};
 	for (i = 0; i < listener->waiting; i++)
@@ -68,23 +66,56 @@ static void set_low_water(int sock, int bytes)
 	setsockopt(sock, SOL_SOCKET, SO_RCVLOWAT, &bytes, sizeof(bytes));
 }
 
-static void accept_all(struct vmf_listener *listener)
+static void close_oldest(struct vmf_listener *listener)
 {
+	uint32_t i, oldest = 0;
+
+	for (i = 1; i < listener->waiting; i++)
+		if (listener->list[i].deadline <
+		    listener->list[oldest].deadline)
+			oldest = i;
+	close(listener->list[oldest].sock);
+	drop(listener, oldest);
+}
+
+static void add(struct vmf_listener *listener, int sock)
+{
+	const int on = 1;
+
+	vmf_net_tune(sock);
+	/* An urgent byte would hide what comes after it. */
+	setsockopt(sock, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
+	set_low_water(sock, VMF_LISTENER_HEAD);
+	listener->list[listener->waiting++] = (struct vmf_waiting){
+		.sock = sock,
+		.deadline = vmf_clock_ns() + listener->timeout * VMF_NS_PER_S,
+	};
+}
+
+/*
+ * Idle strangers must not lock the port: the oldest makes room for a new one.
+ * Returns -EAGAIN, or another error if there is no room of the process' own.
+ */
+static int accept_all(struct vmf_listener *listener)
+{
+	uint32_t i;
 	int sock;
 
-	while (listener->waiting < VMF_LISTENER_WAITING) {
+	for (i = 0; i < VMF_LISTENER_WAITING; i++) {
 		sock = accept4(listener->sock, NULL, NULL, SOCK_CLOEXEC);
-		if (sock < 0)
-			return;
-
-		vmf_net_tune(sock);
-		set_low_water(sock, VMF_LISTENER_HEAD);
-		listener->list[listener->waiting++] = (struct vmf_waiting){
-			.sock = sock,
-			.deadline = vmf_clock_ns() +
-				    listener->timeout * VMF_NS_PER_S,
-		};
+		if (sock >= 0) {
+			if (listener->waiting == VMF_LISTENER_WAITING)
+				close_oldest(listener);
+			add(listener, sock);
+			continue;
+		}
+		if (errno != EMFILE && errno != ENFILE)
+			break;
+		if (!listener->waiting)
+			return -errno;
+		close_oldest(listener);
 	}
+	return -EAGAIN;
 }
 
 /* True if @sock will never have more bytes than it has. */
@@ -101,8 +132,6 @@ int vmf_listener_next(struct vmf_listener *listener,
 	uint32_t i = 0;
 	ssize_t got;
 	int sock;
-
-	accept_all(listener);
 
 	while (i < listener->waiting) {
 		sock = listener->list[i].sock;
@@ -121,7 +150,8 @@ int vmf_listener_next(struct vmf_listener *listener,
 			i++;
 		}
 	}
-	return -EAGAIN;
+	/* Of those who come now poll() tells which have said enough. */
+	return accept_all(listener);
 }
 
 uint64_t vmf_listener_deadline(const struct vmf_listener *listener)

@@ -41,7 +41,7 @@ uint64_t vmf_listener_deadline(const struct vmf_listener *listener);
  * To be called after vmf_listener_fds() or vmf_listener_deadline() had
  * something, until it returns -EAGAIN.
  * Else it returns a connection and its first bytes, which are still to be
- * read from it.
+ * read from it, or the errno of a process that cannot have one more fd.
  */
 int vmf_listener_next(struct vmf_listener *listener,
 		      uint8_t head[static VMF_LISTENER_HEAD]);

@@ -19,8 +19,8 @@ static const struct message_type {
 	uint32_t min;		/* bytes of body */
 	uint32_t max;
 } types[] = {
-	[VMF_HELLO]	= { "HELLO", VMF_MESSAGE_HELLO_HEAD +
-			    VMF_MESSAGE_HELLO_DEVICE, VMF_MESSAGE_MAX_BODY },
+	/* Of another version no more than its first two numbers are known. */
+	[VMF_HELLO]	= { "HELLO", 4, VMF_MESSAGE_MAX_BODY },
 	[VMF_HELLO_ACK]	= { "HELLO_ACK", 16, 16 },
 	[VMF_REFUSE]	= { "REFUSE", 1, VMF_TEXT_SIZE - 1 },
 	[VMF_READY]	= { "READY", 0, 0 },

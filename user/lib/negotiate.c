@@ -122,7 +122,7 @@ int vmf_negotiate_get_hello(struct vmf_session *session,
 	vmf_message_get(in, hello->uuid, sizeof(hello->uuid));
 	if (hello->devices > VFIO_MULTIFD_MAX_DEVICES)
 		return vmf_error_set(&session->error, -E2BIG,
-				     "the source has %u devices, the limit is %u",
+				     "the number of devices is %u at the source, the limit is %u",
 				     hello->devices, VFIO_MULTIFD_MAX_DEVICES);
 	for (i = 0; i < hello->devices; i++) {
 		struct vmf_hello_device *device = &hello->device[i];
@@ -226,7 +226,7 @@ int vmf_negotiate_match(struct vmf_session *session,
 
 	if (hello->devices != session->params->devices)
 		return vmf_error_set(&session->error, -ENODEV,
-				     "the source has %u devices, the destination %u",
+				     "the number of devices is %u at the source, %u at the destination",
 				     hello->devices, session->params->devices);
 	if (!hello->channels || hello->channels > info->max_channels)
 		return vmf_error_set(&session->error, -EINVAL,

@@ -51,12 +51,20 @@ static int split(char *address, const char **host, const char **port)
 	return **port ? 0 : -EINVAL;
 }
 
-static int resolve(const char *address, int flags, struct addrinfo **list,
+static bool is_port(const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+
+	return digits >= 1 && digits <= 5 && !text[digits] &&
+	       atoi(text) <= UINT16_MAX;
+}
+
+static int resolve(const char *address, struct addrinfo **list,
 		   struct vmf_error *error)
 {
 	const struct addrinfo hints = {
 		.ai_socktype = SOCK_STREAM,
-		.ai_flags = flags,
+		.ai_flags = AI_NUMERICSERV,
 	};
 	const char *host, *port;
 	char *copy;
@@ -69,6 +77,10 @@ static int resolve(const char *address, int flags, struct addrinfo **list,
 	ret = split(copy, &host, &port);
 	if (ret) {
 		vmf_error_set(error, ret, "%s: not HOST:PORT", address);
+	} else if (!is_port(port)) {
+		ret = vmf_error_set(error, -EINVAL,
+				    "%s: its port is not a number from 0 to %u",
+				    address, UINT16_MAX);
 	} else {
 		ret = getaddrinfo(*host ? host : LOOPBACK, port, &hints, list);
 		if (ret)
@@ -140,7 +152,7 @@ int vmf_net_connect(const char *address, uint32_t timeout, int cancel_fd,
 	struct addrinfo *list, *ai;
 	int ret;
 
-	ret = resolve(address, 0, &list, error);
+	ret = resolve(address, &list, error);
 	if (ret)
 		return ret;
 
@@ -204,7 +216,7 @@ int vmf_net_listen(const char *address, struct vmf_error *error)
 
 	if (!address)
 		address = LOOPBACK;
-	ret = resolve(address, 0, &list, error);
+	ret = resolve(address, &list, error);
 	if (ret)
 		return ret;
 

@@ -90,8 +90,10 @@ int vmf_session_send_bare(struct vmf_session *session,
 }
 
 /*
- * As long as the peer comes forward this end has patience, so that whoever is
- * stuck is the one who gives up, and says why.
+ * As long as the peer comes forward this end has patience, and a little more
+ * than the peer itself: whoever is stuck is to give up first, and say why.
+ * Not once LOADED was said: a cancel has no effect then, so that a peer could
+ * keep this end for ever.
  */
 static int take_heartbeat(struct vmf_session *session)
 {
@@ -99,7 +101,8 @@ static int take_heartbeat(struct vmf_session *session)
 
 	if (steps > session->peer_steps) {
 		session->peer_steps = steps;
-		session->step_ns = vmf_clock_ns();
+		if (session->stage < VMF_STAGE_LOADED)
+			session->step_ns = vmf_clock_ns() + 2 * HEARTBEAT_NS;
 	}
 	return vmf_message_end(&session->in, &session->error);
 }
@@ -153,7 +156,8 @@ static void hear_peer_out(struct vmf_session *session)
 	struct pollfd fd = { .fd = session->sock, .events = POLLIN };
 	int ret;
 
-	while (poll(&fd, 1, vmf_clock_ms_until(deadline)) > 0) {
+	while (vmf_clock_ns() < deadline &&
+	       poll(&fd, 1, vmf_clock_ms_until(deadline)) > 0) {
 		ret = vmf_message_recv(&session->in, session->sock, NULL);
 		if (ret < 0)
 			return;
@@ -220,6 +224,8 @@ static int look(struct vmf_session *session, bool news)
 	session->report->bytes = status.bytes;
 	session->report->packets = status.packets;
 	session->done = status.state == VFIO_MULTIFD_STATE_DONE;
+	if (session->done)
+		vmf_session_mark(session, VMF_TIME_STREAMED);
 	if (progress && session->stage == VMF_STAGE_STOP) {
 		vmf_session_count(session);
 		progress(session->params->opaque, session->report);
@@ -233,7 +239,7 @@ static int beat(struct vmf_session *session, const struct vmf_wait *wait)
 	uint64_t limit = session->params->timeout * VMF_NS_PER_S;
 	uint64_t now = vmf_clock_ns();
 
-	if (!wait->patient && now - session->step_ns > limit)
+	if (!wait->patient && now > session->step_ns + limit)
 		return vmf_error_set(&session->error, -ETIMEDOUT,
 				     "no progress for %u seconds, waiting for %s",
 				     session->params->timeout, wait->what);
@@ -340,12 +346,13 @@ int vmf_session_wait(struct vmf_session *session, const struct vmf_wait *wait)
 		if (fds[CANCEL].revents)
 			return vmf_error_set(&session->error, -ECANCELED,
 					     "cancelled");
+		/* Fds that are always ready must not stop the heart. */
+		ret = beat(session, wait);
+		if (ret)
+			return ret;
 		if (any_ready(wait))
 			return VMF_WOKEN_FDS;
 		if (wait->until && vmf_clock_ns() >= wait->until)
 			return VMF_WOKEN_TIME;
-		ret = beat(session, wait);
-		if (ret)
-			return ret;
 	}
 }

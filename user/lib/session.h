@@ -61,7 +61,7 @@ struct vmf_session_device {
  * @heard_ns: when the peer was last heard
  * @spoke_ns: when the last message was sent
  * @looked_ns: when the engine was last asked
- * @step_ns: when the transfer last came forward, here or at the peer
+ * @step_ns: since when it waits for the transfer to come forward
  * @steps: how often it came forward here; the heartbeat tells the peer
  * @peer_steps: how often it came forward at the peer
  * @device: by the order of @params

@@ -31,6 +31,13 @@ static int connect_channels(struct vmf_session *session)
 
 	session->running = true;
 	for (id = 0; id < params->channels; id++) {
+		/* Connecting may take long: see and be seen in between. */
+		ret = vmf_session_wait(session, &(struct vmf_wait){
+			.what = "the destination to take the channels",
+			.until = vmf_clock_ns(),
+		});
+		if (ret < 0)
+			return ret;
 		sock = vmf_net_connect_again(session->sock, params->timeout,
 					     params->cancel_fd,
 					     &session->error);
@@ -41,6 +48,7 @@ static int connect_channels(struct vmf_session *session)
 		close(sock);
 		if (ret)
 			return ret;
+		vmf_session_step(session);
 	}
 	return 0;
 }
@@ -180,10 +188,7 @@ static int stream(struct vmf_session *session)
 
 	ret = vmf_session_wait(session, &(struct vmf_wait){
 		.done = true, .what = "the device state to be sent" });
-	if (ret < 0)
-		return ret;
-	vmf_session_mark(session, VMF_TIME_STREAMED);
-	return 0;
+	return ret < 0 ? ret : 0;
 }
 
 static int load(struct vmf_session *session)
@@ -233,8 +238,6 @@ static int commit(struct vmf_session *session)
 		return ret;
 
 	vmf_session_mark(session, VMF_TIME_COMMITTED);
-	/* A VMM that does not hear it any more changes nothing. */
-	vmf_session_event(session, VMF_EVENT_COMMITTED, NULL);
 	return 0;
 }
 

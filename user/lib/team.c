@@ -195,25 +195,37 @@ int vmf_team_set_state(struct vmf_session *session, uint32_t state)
 	return ret < 0 ? ret : 0;
 }
 
-static int finish(struct vmf_session *session, call_t call, uint32_t state,
-		  char text[static VMF_TEXT_SIZE])
+/* Calls into each device that was moved; false without memory for it. */
+static bool call_moved(struct vmf_session *session, call_t call, uint32_t state,
+		       struct job result[VFIO_MULTIFD_MAX_DEVICES])
 {
 	const struct vmf_params *params = session->params;
-	struct job result[VFIO_MULTIFD_MAX_DEVICES];
 	struct team *team = create(call, state);
-	int failed = 0;
 	uint32_t i;
 
-	if (!team) {
-		snprintf(text, VMF_TEXT_SIZE, "out of memory");
-		return 1;
-	}
+	if (!team)
+		return false;
 	for (i = 0; i < params->devices; i++)
 		team->job[i].picked = session->device[i].moved &&
 				      !session->device[i].stuck;
 	start(team, params);
 	wait_quietly(team, params->timeout);
 	collect(team, session, result);
+	return true;
+}
+
+static int finish(struct vmf_session *session, call_t call, uint32_t state,
+		  char text[static VMF_TEXT_SIZE])
+{
+	const struct vmf_params *params = session->params;
+	struct job result[VFIO_MULTIFD_MAX_DEVICES];
+	int failed = 0;
+	uint32_t i;
+
+	if (!call_moved(session, call, state, result)) {
+		snprintf(text, VMF_TEXT_SIZE, "out of memory");
+		return 1;
+	}
 
 	for (i = 0; i < params->devices; i++) {
 		const char *name = params->device[i].idstr;
@@ -245,6 +257,12 @@ static int roll_back(int fd, uint32_t state, int *data_fd)
 int vmf_team_roll_back(struct vmf_session *session,
 		       char text[static VMF_TEXT_SIZE])
 {
+	struct job ignored[VFIO_MULTIFD_MAX_DEVICES];
+
+	/* A device that runs again may use its peers: they answer from here. */
+	if (session->params->devices > 1)
+		call_moved(session, set_state, VFIO_DEVICE_STATE_RUNNING_P2P,
+			   ignored);
 	return finish(session, roll_back, VFIO_DEVICE_STATE_RUNNING, text);
 }
 

@@ -8,11 +8,55 @@
 #include "team.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+static int check_params(const struct vmf_params *params, uint32_t role,
+			struct vmf_error *error)
+{
+	if (!params->devices || params->devices > VFIO_MULTIFD_MAX_DEVICES)
+		return vmf_error_set(error, -EINVAL,
+				     "%u devices, expected 1 to %u",
+				     params->devices, VFIO_MULTIFD_MAX_DEVICES);
+	if (params->timeout < VMF_MIN_TIMEOUT ||
+	    params->timeout > VMF_MAX_TIMEOUT)
+		return vmf_error_set(error, -EINVAL,
+				     "timeout of %u seconds, expected %u to %u",
+				     params->timeout, VMF_MIN_TIMEOUT,
+				     VMF_MAX_TIMEOUT);
+	if (role == VFIO_MULTIFD_RECV)
+		return 0;
+	if (!params->channels || params->channels > VFIO_MULTIFD_MAX_CHANNELS)
+		return vmf_error_set(error, -EINVAL,
+				     "%u channels, expected 1 to %u",
+				     params->channels,
+				     VFIO_MULTIFD_MAX_CHANNELS);
+	if (params->packet_size < VFIO_MULTIFD_MIN_PACKET ||
+	    params->packet_size > VFIO_MULTIFD_MAX_PACKET ||
+	    params->packet_size % VFIO_MULTIFD_MIN_PACKET)
+		return vmf_error_set(error, -EINVAL,
+				     "packets of %u bytes, expected a multiple of %u up to %u",
+				     params->packet_size,
+				     VFIO_MULTIFD_MIN_PACKET,
+				     VFIO_MULTIFD_MAX_PACKET);
+	return 0;
+}
+
+static bool same_fd(int a, int b)
+{
+	return a >= 0 && a == b;
+}
+
+static bool share_fd(const struct vmf_device *a, const struct vmf_device *b)
+{
+	return same_fd(a->fd, b->fd) || same_fd(a->fd, b->config_fd) ||
+	       same_fd(a->config_fd, b->fd) ||
+	       same_fd(a->config_fd, b->config_fd);
+}
 
 static int check_devices(struct vmf_session *session)
 {
@@ -20,10 +64,6 @@ static int check_devices(struct vmf_session *session)
 	struct vmf_error *error = &session->error;
 	uint32_t i, j;
 
-	if (!params->devices || params->devices > VFIO_MULTIFD_MAX_DEVICES)
-		return vmf_error_set(error, -EINVAL,
-				     "%u devices, expected 1 to %u",
-				     params->devices, VFIO_MULTIFD_MAX_DEVICES);
 	for (i = 0; i < params->devices; i++) {
 		const struct vmf_device *device = &params->device[i];
 
@@ -31,7 +71,16 @@ static int check_devices(struct vmf_session *session)
 			return vmf_error_set(error, -EINVAL,
 					     "device %u: its name is not 1 to %u printable ASCII characters without spaces",
 					     i, VFIO_MULTIFD_IDSTR_SIZE - 1);
-		for (j = 0; j < i; j++)
+		if (same_fd(device->fd, device->config_fd))
+			return vmf_error_set(error, -EINVAL,
+					     "device %s: fd %d is given as its config-fd too",
+					     device->idstr, device->fd);
+		for (j = 0; j < i; j++) {
+			if (share_fd(device, &params->device[j]))
+				return vmf_error_set(error, -EINVAL,
+						     "devices %.*s and %.*s are given the same fd",
+						     200, params->device[j].idstr,
+						     200, device->idstr);
 			if (vmf_negotiate_same_name(device->idstr,
 						    device->instance_id,
 						    params->device[j].idstr,
@@ -39,6 +88,7 @@ static int check_devices(struct vmf_session *session)
 				return vmf_error_set(error, -EEXIST,
 						     "two devices are named %s",
 						     device->idstr);
+		}
 	}
 	return 0;
 }
@@ -124,21 +174,53 @@ static void tell_peer(struct vmf_session *session)
 
 /*
  * Reads until the peer has closed too, since a close with unread bytes makes
- * TCP throw away what the peer has not read yet.
+ * TCP throw away what the peer has not read yet.  Of an undecided source that
+ * is wanted at last: the kernel must not deliver COMMIT when this end is gone.
  */
-static void hang_up(struct vmf_session *session)
+static void hang_up(struct vmf_session *session, enum vmf_outcome outcome)
 {
 	uint64_t deadline = vmf_clock_ns() + VMF_NS_PER_S;
 	struct pollfd fd = { .fd = session->sock, .events = POLLIN };
+	const struct linger reset = { .l_onoff = 1 };
 
 	if (session->sock < 0)
 		return;
-	while (poll(&fd, 1, vmf_clock_ms_until(deadline)) > 0)
+	while (vmf_clock_ns() < deadline &&
+	       poll(&fd, 1, vmf_clock_ms_until(deadline)) > 0)
 		if (recv(session->sock, session->in.bytes,
 			 sizeof(session->in.bytes), MSG_DONTWAIT) <= 0)
 			break;
+	if (outcome == VMF_UNDECIDED && session->role == VFIO_MULTIFD_SEND)
+		setsockopt(session->sock, SOL_SOCKET, SO_LINGER, &reset,
+			   sizeof(reset));
 	close(session->sock);
 	session->sock = -1;
+}
+
+/* Adds what happened after the error to its text. */
+__attribute__((format(printf, 2, 3)))
+static void append(struct vmf_session *session, const char *fmt, ...)
+{
+	size_t length = strlen(session->error.text);
+	va_list args;
+
+	va_start(args, fmt);
+	vsnprintf(session->error.text + length, VMF_TEXT_SIZE - length, fmt,
+		  args);
+	va_end(args);
+}
+
+/* STOP frees what saving holds; the devices keep their state. */
+static void settle_stopped_source(struct vmf_session *session,
+				  enum vmf_outcome outcome)
+{
+	char text[VMF_TEXT_SIZE];
+
+	if (vmf_team_stop(session, text))
+		append(session, "; then %s", text);
+	/* A VMM that does not hear it any more changes nothing. */
+	if (outcome == VMF_DONE)
+		vmf_session_event(session, VMF_EVENT_COMMITTED, NULL);
 }
 
 /* Leaves the devices as the outcome says. */
@@ -147,13 +229,11 @@ static enum vmf_outcome settle(struct vmf_session *session,
 {
 	bool send = session->role == VFIO_MULTIFD_SEND;
 	char text[VMF_TEXT_SIZE];
-	size_t length;
 	int failed;
 
 	if (outcome == VMF_DONE || outcome == VMF_UNDECIDED) {
-		/* Frees what saving holds; the device keeps its state. */
 		if (send)
-			vmf_team_stop(session, text);
+			settle_stopped_source(session, outcome);
 		return outcome;
 	}
 
@@ -161,9 +241,7 @@ static enum vmf_outcome settle(struct vmf_session *session,
 			vmf_team_reset(session, text);
 	if (!failed)
 		return outcome;
-	length = strlen(session->error.text);
-	snprintf(session->error.text + length, VMF_TEXT_SIZE - length,
-		 "; then %s", text);
+	append(session, "; then %s", text);
 	return VMF_LOST;
 }
 
@@ -187,10 +265,11 @@ static enum vmf_outcome end(struct vmf_session *session, int ret)
 	session->engine = NULL;
 
 	outcome = settle(session, outcome);
-	hang_up(session);
+	hang_up(session, outcome);
 	if (outcome == VMF_UNDECIDED && session->role == VFIO_MULTIFD_RECV) {
 		vmf_session_step(session);
-		vmf_config_write(session);
+		if (vmf_config_write(session))
+			append(session, "; config state was not written");
 	}
 
 	for (i = 0; i < session->params->devices; i++) {
@@ -211,17 +290,21 @@ enum vmf_outcome vmf_transfer_run(const struct vmf_params *params,
 				  int (*run)(struct vmf_session *session))
 {
 	char text[VMF_TEXT_SIZE + 16];
-	struct vmf_session *session;
+	struct vmf_session *session = NULL;
+	struct vmf_error error = {};
 	uint32_t i;
 	int ret;
 
 	memset(report, 0, sizeof(*report));
 	report->outcome = VMF_SETUP;
-	snprintf(report->text, sizeof(report->text), "out of memory");
+	if (!check_params(params, role, &error)) {
+		session = calloc(1, sizeof(*session));
+		if (!session)
+			vmf_error_set(&error, -ENOMEM, "out of memory");
+	}
+	snprintf(report->text, sizeof(report->text), "%s", error.text);
 
-	session = calloc(1, sizeof(*session));
 	if (session) {
-		report->text[0] = '\0';
 		session->params = params;
 		session->report = report;
 		session->role = role;
