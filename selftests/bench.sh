@@ -28,7 +28,7 @@ run_iperf3() {
 	on_dst iperf3 -s -1 >/dev/null &
 	until on_dst ss -Hltn sport = 5201 | grep -q .; do sleep 0.1; done
 	before=$(cpu_time)
-	on_src iperf3 -c "$DST4" -P 4 -n 256M -l 1M -Z -i 0 -J >"$scratch/iperf3"
+	on_src iperf3 -c "$DST4" -P 4 -n 256M -Z -i 0 -J >"$scratch/iperf3"
 	cpu=$(($(cpu_time) - before))
 	wait $!
 	awk -v cpu=$cpu '

@@ -34,8 +34,8 @@ extern "C" {
 
 #define VMF_VERSION		"0.1.0"
 #define VMF_DEFAULT_PORT	"7747"
-#define VMF_MIN_TIMEOUT		3	/* seconds: a few heartbeats */
-#define VMF_MAX_TIMEOUT		3600
+#define VMF_MIN_TIMEOUT		3u	/* seconds: a few heartbeats */
+#define VMF_MAX_TIMEOUT		3600u
 #define VMF_TEXT_SIZE		512	/* bytes, with the final NUL */
 
 /**

@@ -195,7 +195,17 @@ int vmf_team_set_state(struct vmf_session *session, uint32_t state)
 	return ret < 0 ? ret : 0;
 }
 
-/* Calls into each device that was moved; false without memory for it. */
+static bool any_moved(const struct vmf_session *session)
+{
+	uint32_t i;
+
+	for (i = 0; i < session->params->devices; i++)
+		if (session->device[i].moved)
+			return true;
+	return false;
+}
+
+/* Calls into each device that was moved; false without memory or fds for it. */
 static bool call_moved(struct vmf_session *session, call_t call, uint32_t state,
 		       struct job result[VFIO_MULTIFD_MAX_DEVICES])
 {
@@ -222,8 +232,10 @@ static int finish(struct vmf_session *session, call_t call, uint32_t state,
 	int failed = 0;
 	uint32_t i;
 
+	if (!any_moved(session))
+		return 0;
 	if (!call_moved(session, call, state, result)) {
-		snprintf(text, VMF_TEXT_SIZE, "out of memory");
+		snprintf(text, VMF_TEXT_SIZE, "out of memory or of fds");
 		return 1;
 	}
 
