@@ -46,6 +46,8 @@ done
 
 bdf=$("$vmm" list | awk '$2 == "virtio-rng" { print $1; exit }')
 if [ "$bdf" ]; then
+	# Another test may have left it to VFIO.
+	"$helper" unbind "$bdf" >/dev/null 2>&1
 	before=$(driver "$bdf")
 	says "vfio-pci" 0 "$helper" bind "$bdf" && is_bound vfio-pci
 	bind_result $? "a device without variant driver"
