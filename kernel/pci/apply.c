@@ -8,12 +8,12 @@
  */
 
 #include <linux/sched/signal.h>
+#include <linux/uaccess.h>
 
 #include "load.h"
 
 #define MAX_CHUNK	SZ_256K		/* bytes */
 #define MAX_CLAIM	SZ_16K		/* pages */
-static_assert(QVP_LOAD_BUFFER >= VFIO_RECORD_MAX_META);
 
 static bool is_memory(const struct vfio_record *rec)
 {
@@ -303,22 +303,19 @@ int qvp_apply_memory(struct qvp_load *load, struct qvp_cursor *c,
 	u8 *to = load->session.q->memory + le64_to_cpu(c->record.offset) + done;
 	int ret;
 
-	if (user_backed_iter(from)) {
-		n = copy_from_iter(c->buffer, min(n, QVP_LOAD_BUFFER), from);
-		if (!n)
-			return -EFAULT;
-	}
+	/* A user's memory that goes again meanwhile is asked for once more. */
+	if (fault_in_iov_iter_readable(from, n) == n)
+		return -EFAULT;
 	ret = qvp_memory_begin(&load->session);
 	if (ret)
 		return ret;
-	if (user_backed_iter(from))
-		memcpy(to, c->buffer, n);
-	else
-		n = copy_from_iter(to, n, from);
+	pagefault_disable();
+	n = copy_from_iter(to, n, from);
+	pagefault_enable();
 	atomic64_add(n, &load->memory);
 	qvp_memory_end(&load->session);
-	c->got += n;
-	return n ? 0 : -EFAULT;
+	WRITE_ONCE(c->got, c->got + n);
+	return 0;
 }
 
 /**

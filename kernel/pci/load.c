@@ -154,7 +154,7 @@ static ssize_t write_iter(struct kiocb *iocb, struct iov_iter *from)
 static void free_load(struct qvp_load *load)
 {
 	mutex_destroy(&load->cursor_lock);
-	kvfree(load->cursor.buffer);
+	kfree(load->cursor.buffer);
 	kfree(load);
 }
 
@@ -188,7 +188,7 @@ struct file *qvp_load_start(struct qvp_device *q)
 	if (!load)
 		return ERR_PTR(-ENOMEM);
 	mutex_init(&load->cursor_lock);
-	load->cursor.buffer = kvmalloc(QVP_LOAD_BUFFER, GFP_KERNEL_ACCOUNT);
+	load->cursor.buffer = kmalloc(VFIO_RECORD_MAX_META, GFP_KERNEL_ACCOUNT);
 	if (load->cursor.buffer)
 		filp = qvp_session_begin(q, &load->session, &fops, O_WRONLY);
 	else

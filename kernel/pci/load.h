@@ -8,13 +8,11 @@
 
 #include "qvp.h"
 
-#define QVP_LOAD_BUFFER		SZ_64K	/* of the cursor that users share */
-
 /**
  * struct qvp_cursor - a place in a stream
  * @record: the record at that place
  * @got: bytes of the record and its payload that came
- * @buffer: the payload, or the last piece of memory that came from a user
+ * @buffer: the payload, unless that is memory
  */
 struct qvp_cursor {
 	struct vfio_record record;

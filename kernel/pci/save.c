@@ -5,20 +5,22 @@
  * Any number of readers claim ranges of the memory, one after another, and copy
  * them at the same time.  A kernel reader with room for a record gets whole
  * records and no part of one, copied from the BAR straight to where it wants
- * them.  All others get a record by way of the carry, from which it can be
- * taken in pieces of any size.
+ * them.  Users do as well, one at a time.  What a reader has no room for, or a
+ * user's memory does not take, waits in the carry, from which it can be taken
+ * in pieces of any size.
  */
 
 #include <linux/file.h>
 #include <linux/sched/signal.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
+#include <linux/uaccess.h>
 #include <linux/uio.h>
 
 #include "qvp.h"
 
-#define CARRY_SIZE	SZ_64K
 #define MAX_CHUNK	SZ_256K		/* of memory, in a record */
+#define CARRY_SIZE	(MAX_CHUNK + VFIO_RECORD_ALIGN)
 
 /* Room that is enough for any record */
 #define MIN_ROOM	(sizeof(struct vfio_record) + VFIO_RECORD_ALIGN)
@@ -63,16 +65,38 @@ static struct qvp_save *from_file(struct file *filp)
 	return container_of(filp->private_data, struct qvp_save, session);
 }
 
-/* Return: the record's bytes, which @to has room for */
+/* Keeps a record of which a user's memory has taken @done bytes only. */
+static void keep_rest(struct qvp_save *save, const struct vfio_record *rec,
+		      const void *payload, size_t done)
+{
+	size_t len = qvp_record_payload(rec);
+
+	lockdep_assert_held(&save->carry_lock);
+	memcpy(save->carry, rec, sizeof(*rec));
+	memcpy(save->carry + sizeof(*rec), payload, len);
+	save->carry_at = done;
+	WRITE_ONCE(save->carry_left, sizeof(*rec) + len - done);
+}
+
+/*
+ * Locks are held here under which a user's memory must not fault, so it does
+ * not: what it does not take goes to the carry.  Return: the record's bytes,
+ * which @to has room for
+ */
 static ssize_t put_record(struct qvp_save *save, struct vfio_record *rec,
 			  const void *payload, struct iov_iter *to)
 {
 	size_t len = qvp_record_payload(rec);
+	size_t done;
 
 	rec->digest = cpu_to_le64(qvp_record_digest(rec, payload));
-	if (copy_to_iter(rec, sizeof(*rec), to) != sizeof(*rec) ||
-	    copy_to_iter(payload, len, to) != len)
-		return -EFAULT;
+	pagefault_disable();
+	done = copy_to_iter(rec, sizeof(*rec), to);
+	if (done == sizeof(*rec))
+		done += copy_to_iter(payload, len, to);
+	pagefault_enable();
+	if (done < sizeof(*rec) + len)
+		keep_rest(save, rec, payload, done);
 	atomic64_add(sizeof(*rec) + len, &save->bytes);
 	atomic64_inc(&save->records);
 	return sizeof(*rec) + len;
@@ -196,21 +220,37 @@ static ssize_t read_records(struct qvp_save *save, struct iov_iter *to)
 }
 
 /* Return: a record's bytes, all in the carry now, 0 at the end, or an error */
-static ssize_t fill_carry(struct qvp_save *save, size_t room,
+static ssize_t fill_carry(struct qvp_save *save,
 			  ssize_t (*put)(struct qvp_save *save,
 					 struct iov_iter *to))
 {
-	struct kvec vec = { .iov_base = save->carry, .iov_len = room };
+	struct kvec vec = { .iov_base = save->carry, .iov_len = CARRY_SIZE };
 	struct iov_iter to;
 	ssize_t n;
 
-	iov_iter_kvec(&to, ITER_DEST, &vec, 1, room);
+	iov_iter_kvec(&to, ITER_DEST, &vec, 1, CARRY_SIZE);
 	n = put(save, &to);
 	if (n > 0) {
 		save->carry_at = 0;
 		WRITE_ONCE(save->carry_left, n);
 	}
 	return n;
+}
+
+/*
+ * A user with room for a record gets it without the carry, unless the memory
+ * goes between the two steps.  Return: bytes, 0 if there is no record or it is
+ * all in the carry, or an error
+ */
+static ssize_t read_direct(struct qvp_save *save, struct iov_iter *to)
+{
+	size_t room = iov_iter_count(to), most = min(room, CARRY_SIZE);
+	ssize_t n;
+
+	if (fault_in_iov_iter_writeable(to, most) == most)
+		return -EFAULT;
+	n = put_next(save, to);
+	return n < 0 ? n : room - iov_iter_count(to);
 }
 
 /* Return: bytes taken from the carry, where there are some, or an error */
@@ -230,35 +270,48 @@ static bool is_at_header(struct qvp_save *save)
 	return atomic64_read(&save->records) == 1;
 }
 
+/* Return: bytes, from the carry or on a way that may leave some there */
+static ssize_t read_some(struct qvp_save *save, struct iov_iter *to)
+{
+	ssize_t n = 0;
+
+	if (!save->carry_left && iov_iter_count(to) >= MIN_ROOM)
+		n = read_direct(save, to);
+	else if (!save->carry_left)
+		n = min(fill_carry(save, put_next), 0);
+	if (n || !save->carry_left)
+		return n;
+	return read_carry(save, to);
+}
+
 /*
- * Gives bytes of records that go by way of the carry.  With @whole only what
- * is in the carry already: the caller gets the next record without it.  Others
- * get whole records, too, if they have room for one.
+ * Gives bytes of records.  With @whole only what is in the carry already: the
+ * caller gets the next record without it.  Others get whole records, too, if
+ * they have room for one.
  */
 static ssize_t read_bytes(struct qvp_save *save, struct iov_iter *to,
 			  bool whole)
 {
-	ssize_t done = 0, n;
-	size_t room;
+	ssize_t done = 0, n = 0;
 	bool alone;
 
 	if (mutex_lock_interruptible(&save->carry_lock))
 		return -ERESTARTSYS;
 	/* The header record has a read of its own. */
 	alone = whole || (save->carry_left && is_at_header(save));
-	do {
-		n = save->carry_left;
-		room = iov_iter_count(to);
-		if (!n && !whole && (!done || room >= MIN_ROOM))
-			n = fill_carry(save, room < MIN_ROOM ? CARRY_SIZE :
-				       min(room, CARRY_SIZE), put_next);
-		if (n > 0)
-			n = read_carry(save, to);
+	while (iov_iter_count(to) && !signal_pending(current)) {
+		if (done && iov_iter_count(to) < MIN_ROOM)
+			alone = true;
+		if (alone && !save->carry_left)
+			break;
+		n = read_some(save, to);
 		if (n <= 0)
 			break;
 		done += n;
-	} while (iov_iter_count(to) && !alone && !signal_pending(current));
+	}
 	mutex_unlock(&save->carry_lock);
+	if (!done && !n && signal_pending(current))
+		return -ERESTARTSYS;
 	return done ?: n;
 }
 
@@ -312,7 +365,7 @@ static struct qvp_save *alloc_save(struct qvp_device *q)
 	mutex_init(&save->carry_lock);
 	save->session.q = q;
 	save->carry = kvmalloc(CARRY_SIZE, GFP_KERNEL_ACCOUNT);
-	if (save->carry && fill_carry(save, CARRY_SIZE, put_header) > 0)
+	if (save->carry && fill_carry(save, put_header) > 0)
 		return save;
 	free_save(save);
 	return NULL;
