@@ -145,28 +145,11 @@ static int accept_channels(struct destination *dst)
 
 static int resume(struct destination *dst)
 {
-	struct vmf_session *session = dst->session;
-	uint32_t i;
 	int ret;
 
-	vmf_session_step(session);
-	ret = vmf_team_set_state(session, VFIO_DEVICE_STATE_RESUMING);
-	if (ret)
-		return ret;
-
-	for (i = 0; i < session->params->devices; i++) {
-		const struct vmf_device *device = &session->params->device[i];
-		struct vmf_session_device *own = &session->device[i];
-
-		ret = vmf_engine_add_device(session->engine, own->data_fd,
-					    device->idstr, device->instance_id,
-					    &own->index, &session->error);
-		if (ret)
-			return ret;
-		close(own->data_fd);
-		own->data_fd = -1;
-	}
-	return 0;
+	vmf_session_step(dst->session);
+	ret = vmf_team_set_state(dst->session, VFIO_DEVICE_STATE_RESUMING);
+	return ret ? ret : vmf_session_add_devices(dst->session);
 }
 
 static int listen_there(struct destination *dst)

@@ -36,6 +36,27 @@ void vmf_session_mark(struct vmf_session *session, enum vmf_time time)
 	session->report->time_ns[time] = vmf_clock_ns();
 }
 
+int vmf_session_add_devices(struct vmf_session *session)
+{
+	const struct vmf_params *params = session->params;
+	uint32_t i;
+	int ret;
+
+	for (i = 0; i < params->devices; i++) {
+		struct vmf_session_device *own = &session->device[i];
+
+		ret = vmf_engine_add_device(session->engine, own->data_fd,
+					    params->device[i].idstr,
+					    params->device[i].instance_id,
+					    &own->index, &session->error);
+		if (ret)
+			return ret;
+		close(own->data_fd);
+		own->data_fd = -1;
+	}
+	return 0;
+}
+
 void vmf_session_attach(struct vmf_session *session, int sock)
 {
 	session->sock = sock;

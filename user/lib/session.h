@@ -141,6 +141,9 @@ int vmf_session_event(struct vmf_session *session, enum vmf_event event,
 
 void vmf_session_mark(struct vmf_session *session, enum vmf_time time);
 
+/* Hands the devices' data fds to the engine, and closes them here. */
+int vmf_session_add_devices(struct vmf_session *session);
+
 /* Brings the counters of session->report up to date. */
 void vmf_session_count(struct vmf_session *session);
 

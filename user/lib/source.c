@@ -121,27 +121,6 @@ static int await_trigger(struct vmf_session *session)
 	return 0;
 }
 
-static int add_devices(struct vmf_session *session)
-{
-	const struct vmf_params *params = session->params;
-	uint32_t i;
-	int ret;
-
-	for (i = 0; i < params->devices; i++) {
-		struct vmf_session_device *own = &session->device[i];
-
-		ret = vmf_engine_add_device(session->engine, own->data_fd,
-					    params->device[i].idstr,
-					    params->device[i].instance_id,
-					    &own->index, &session->error);
-		if (ret)
-			return ret;
-		close(own->data_fd);
-		own->data_fd = -1;
-	}
-	return 0;
-}
-
 static int stop(struct vmf_session *session)
 {
 	int ret;
@@ -175,7 +154,7 @@ static int stream(struct vmf_session *session)
 {
 	int ret;
 
-	ret = add_devices(session);
+	ret = vmf_session_add_devices(session);
 	if (!ret)
 		ret = vmf_engine_switchover(session->engine, &session->error);
 	if (!ret)
