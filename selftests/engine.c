@@ -559,3 +559,17 @@ uint8_t *engine_pattern(size_t len, uint64_t seed)
 	vfio_fill(data, len + 8, seed);
 	return data;
 }
+
+int engine_create_receiver(struct engine *engine, int file,
+			   unsigned int channels, uint64_t features)
+{
+	int ret;
+
+	ret = engine_create(engine, VFIO_MULTIFD_RECV, channels, features,
+			    ENGINE_PACKET, 0);
+	if (!ret)
+		ret = engine_add_device(engine->fd, file, "dev", 0);
+	if (!ret)
+		engine_add_inits(engine);
+	return ret;
+}

@@ -126,4 +126,8 @@ const char *engine_missing(void);
 		SKIP(return, "%s", _why);				\
 } while (0)
 
+/* A receiver with one device "dev", and its channels' first bytes */
+int engine_create_receiver(struct engine *engine, int file,
+			   unsigned int channels, uint64_t features);
+
 #endif /* SELFTESTS_ENGINE_H */

@@ -29,21 +29,6 @@ FIXTURE_TEARDOWN(receive)
 	close(self->file);
 }
 
-/* A receiver with one device, and its channels' first bytes */
-static int create(struct engine *engine, int file, unsigned int channels,
-		  uint64_t features)
-{
-	int ret;
-
-	ret = engine_create(engine, VFIO_MULTIFD_RECV, channels, features,
-			    ENGINE_PACKET, 0);
-	if (!ret)
-		ret = engine_add_device(engine->fd, file, "dev", 0);
-	if (!ret)
-		engine_add_inits(engine);
-	return ret;
-}
-
 /* Sends what is there, the last channel first, and lets it be loaded */
 static void load(struct __test_metadata *_metadata, struct engine *engine)
 {
@@ -62,7 +47,7 @@ TEST_F(receive, one_channel)
 	uint32_t size = 6;
 	char config[6];
 
-	ASSERT_EQ(0, create(&self->engine, self->file, 1, 0));
+	ASSERT_EQ(0, engine_create_receiver(&self->engine, self->file, 1, 0));
 	engine_add(&self->engine, 0, 0, 0, data, 4096);
 	engine_add(&self->engine, 0, 1, 0, data + 4096, 1);
 	engine_add(&self->engine, 0, 2, 0, data + 4097, 4096);
@@ -91,8 +76,8 @@ TEST_F(receive, many_channels)
 	for (unsigned int i = 0; i < 2 * 4; i++) {
 		unsigned int some = channels[i / 2];
 
-		ASSERT_EQ(0, create(&self->engine, self->file, some,
-				    i % 2 ? DIGEST : 0));
+		ASSERT_EQ(0, engine_create_receiver(&self->engine, self->file, some,
+						    i % 2 ? DIGEST : 0));
 		for (uint32_t idx = 0; idx < nr; idx++)
 			engine_add(&self->engine, vfio_random(&dice) % some,
 				   idx, 0, data + idx * len, len);
@@ -143,7 +128,7 @@ TEST_F(receive, instances)
 	};
 	int other = engine_memfd(NULL, 0);
 
-	ASSERT_EQ(0, create(&self->engine, self->file, 1, 0));
+	ASSERT_EQ(0, engine_create_receiver(&self->engine, self->file, 1, 0));
 	ASSERT_EQ(1, engine_add_device(engine->fd, other, "dev", 5));
 	wire_add_packet(&engine->channel[0].bytes, &packet);
 	engine_add(engine, 0, 0, 0, "this", 4);
@@ -167,8 +152,8 @@ TEST_F(receive, config_sizes)
 		uint32_t size = sizes[i / 2], room = 0;
 		int fd;
 
-		ASSERT_EQ(0, create(&self->engine, self->file, 1,
-				    i % 2 ? DIGEST : 0));
+		ASSERT_EQ(0, engine_create_receiver(&self->engine, self->file, 1,
+						    i % 2 ? DIGEST : 0));
 		fd = self->engine.fd;
 		EXPECT_EQ(-EAGAIN, engine_get_config(fd, 0, got, &room));
 		engine_add(&self->engine, 0, 0, WIRE_CONFIG, config, size);
@@ -210,7 +195,7 @@ TEST_F(receive, config_of_one)
 	uint32_t room = 8;
 	char got[8];
 
-	ASSERT_EQ(0, create(engine, self->file, 1, 0));
+	ASSERT_EQ(0, engine_create_receiver(engine, self->file, 1, 0));
 	ASSERT_EQ(1, engine_add_device(engine->fd, other, "other", 0));
 	ASSERT_EQ(0, engine_status(engine->fd, &status));
 	engine_start_all(engine);
@@ -237,7 +222,7 @@ TEST_F(receive, stays_open)
 	char buf[1];
 	int sock;
 
-	ASSERT_EQ(0, create(&self->engine, self->file, 1, 0));
+	ASSERT_EQ(0, engine_create_receiver(&self->engine, self->file, 1, 0));
 	engine_add(&self->engine, 0, 0, WIRE_CONFIG, NULL, 0);
 	load(_metadata, &self->engine);
 	sock = self->engine.channel[0].sock;
@@ -250,7 +235,7 @@ TEST_F(receive, stays_open)
 
 TEST_F(receive, second_thread)
 {
-	ASSERT_EQ(0, create(&self->engine, self->file, 1, 0));
+	ASSERT_EQ(0, engine_create_receiver(&self->engine, self->file, 1, 0));
 	engine_add(&self->engine, 0, 0, 0, "data", 4);
 	ASSERT_EQ(0, engine_put(&self->engine.channel[0]));
 	engine_start_all(&self->engine);
@@ -300,7 +285,7 @@ TEST_F(receive, signals)
 	pthread_t thread[4];
 
 	ASSERT_EQ(0, sigaction(SIGUSR1, &action, NULL));
-	ASSERT_EQ(0, create(&self->engine, self->file, channels, DIGEST));
+	ASSERT_EQ(0, engine_create_receiver(&self->engine, self->file, channels, DIGEST));
 	for (uint32_t idx = 0; idx < nr; idx++)
 		engine_add(engine, idx % channels, idx, 0, data + idx * len,
 			   len);

@@ -79,17 +79,9 @@ FIXTURE_TEARDOWN(refuse)
 static int create(struct engine *engine, int file, unsigned int channels,
 		  uint64_t features)
 {
-	int ret;
+	int ret = engine_create_receiver(engine, file, channels, features);
 
-	ret = engine_create(engine, VFIO_MULTIFD_RECV, channels, features,
-			    ENGINE_PACKET, 0);
-	if (!ret)
-		ret = engine_add_device(engine->fd, file, "dev", 0);
-	if (!ret)
-		ret = engine_switchover(engine->fd);
-	if (!ret)
-		engine_add_inits(engine);
-	return ret;
+	return ret ? ret : engine_switchover(engine->fd);
 }
 
 /* Ends a case, so that another can begin */

@@ -74,7 +74,7 @@ add_device() {
 make_initrd() {
 	tree=$scratch/initrd
 	mkdir -p "$tree/bin" "$tree/modules" "$tree/dev" "$tree/proc" "$tree/sys" \
-		"$tree/lower" "$tree/upper" "$tree/root"
+		"$tree/lower" "$tree/upper" "$tree/newroot"
 	cp "$(command -v busybox)" "$tree/bin/busybox"
 	ln -s busybox "$tree/bin/sh"
 	cp "$here/guest-init" "$tree/init"
