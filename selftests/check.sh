@@ -23,7 +23,7 @@ machine() {
 
 {
 	make -s --no-print-directory lint
-	machine tests -t 1500 -p 4K,2x1M,256M,bochs,virtio-rng-pci,secondary-vga -o "$results" -- sh -c "$tests"
+	machine tests -t 1500 -p 4K,2x1M,256M,bochs,virtio-rng-pci,secondary-vga,ivshmem-doorbell -o "$results" -- sh -c "$tests"
 	machine many_devices -t 240 -p 32x1M -- sh -c "$many"
 } 2>&1 | tee "$results/test.tap"
 

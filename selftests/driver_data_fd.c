@@ -190,18 +190,18 @@ TEST_F(data_fd, dead_after_close)
 /* Nothing but the fd is left of the device; the module stays for it */
 TEST_F(data_fd, dead_after_unbind)
 {
-	int saving, resuming;
-
-	ASSERT_EQ(0, SET_STATE(STOP_COPY, &saving));
-	ASSERT_EQ(0, SET_STATE(RESUMING, &resuming));
-	testing_close(&self->dev);
-	ASSERT_EQ(0, vfio_unbind(self->dev.bdf));
-	EXPECT_EQ(-EWOULDBLOCK, ERRNO(syscall(SYS_delete_module, VFIO_DRIVER,
-					      O_NONBLOCK)));
-	expect_dead(_metadata, 1, saving);
-	expect_dead(_metadata, 0, resuming);
-	ASSERT_EQ(0, vfio_bind(self->dev.bdf, VFIO_DRIVER));
-	ASSERT_EQ(NULL, testing_open(&self->dev, variant->kind, 0));
+	for (int saving = 0; saving < 2; saving++) {
+		ASSERT_EQ(0, saving ? SET_STATE(STOP_COPY, &self->fd) :
+				      SET_STATE(RESUMING, &self->fd));
+		testing_close(&self->dev);
+		ASSERT_EQ(0, vfio_unbind(self->dev.bdf));
+		EXPECT_EQ(-EWOULDBLOCK, ERRNO(syscall(SYS_delete_module,
+						      VFIO_DRIVER,
+						      O_NONBLOCK)));
+		expect_dead(_metadata, saving, self->fd);
+		ASSERT_EQ(0, vfio_bind(self->dev.bdf, VFIO_DRIVER));
+		ASSERT_EQ(NULL, testing_open(&self->dev, variant->kind, 0));
+	}
 }
 
 static sigjmp_buf on_sigbus;
@@ -415,17 +415,43 @@ TEST(bochs_is_cleared)
 	testing_close(&dev);
 }
 
-/* A device with the ids of a display that is another one */
-TEST(secondary_vga_is_refused)
+/* Devices that have the ids of what can be migrated, and are others */
+FIXTURE(disguise) {
+};
+
+FIXTURE_VARIANT(disguise) {
+	const struct vfio_kind *kind;
+	const char *why;
+};
+
+FIXTURE_VARIANT_ADD(disguise, bochs) {
+	.kind = &vfio_secondary_vga,
+	.why = "secondary-vga cannot be migrated",
+};
+
+FIXTURE_VARIANT_ADD(disguise, ivshmem) {
+	.kind = &vfio_doorbell,
+	.why = "ivshmem-doorbell cannot be migrated",
+};
+
+FIXTURE_SETUP(disguise)
+{
+}
+
+FIXTURE_TEARDOWN(disguise)
+{
+}
+
+TEST_F(disguise, is_refused)
 {
 	int kmsg = kmsg_open();
 	char bdf[VFIO_BDF_SIZE];
 
 	ASSERT_LE(0, kmsg);
-	if (vfio_find(&vfio_secondary_vga, 0, bdf))
-		SKIP(return, "needs a secondary-vga");
+	if (vfio_find(variant->kind, 0, bdf))
+		SKIP(return, "needs a device %s", variant->kind->name);
 	EXPECT_EQ(-ENOENT, vfio_bind(bdf, VFIO_DRIVER));
-	EXPECT_TRUE(kmsg_find(kmsg, bdf, "secondary-vga cannot be migrated"));
+	EXPECT_TRUE(kmsg_find(kmsg, bdf, variant->why));
 }
 
 /* An ivshmem's memory belongs to who made it */

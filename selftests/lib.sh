@@ -65,7 +65,7 @@ lib_setup() {
 
 # All devices that can migrate get their driver.
 bind_all() {
-	"$vmm" list | grep -E ' (ivshmem|bochs)' >"$work/devices"
+	"$vmm" list | grep -E ' (ivshmem|ivshmem-[0-9]+[km]|bochs) ' >"$work/devices"
 	while read -r bdf _; do
 		"$helper" bind "$bdf" || return
 	done <"$work/devices"

@@ -45,9 +45,14 @@ const struct vfio_kind vfio_secondary_vga = {
 	"secondary-vga", VFIO_NONE, 0x1234, 0x1111, 0, 0, 0,
 };
 
+const struct vfio_kind vfio_doorbell = {
+	"ivshmem-doorbell", VFIO_NONE, 0x1af4, 0x1110, 0, 0, 0,
+};
+
 const struct vfio_kind *const vfio_kinds[] = {
 	&vfio_ivshmem_4k, &vfio_ivshmem_1m, &vfio_ivshmem_256m, &vfio_bochs,
-	&vfio_ivshmem, &vfio_virtio_rng, &vfio_secondary_vga, NULL,
+	&vfio_ivshmem, &vfio_virtio_rng, &vfio_secondary_vga, &vfio_doorbell,
+	NULL,
 };
 
 static int write_file(const char *path, const char *text)
@@ -113,6 +118,12 @@ static bool is_express(const char *bdf)
 	       stat_buf.st_size > PCI_CFG_SPACE_SIZE;
 }
 
+/* By the BAR that an ivshmem has for it */
+static bool has_msix(const char *bdf)
+{
+	return read_bar_size(bdf, 1);
+}
+
 /* What the device is, or NULL; the most special kind comes first */
 const struct vfio_kind *vfio_identify(const char *bdf, uint64_t *size)
 {
@@ -123,6 +134,8 @@ const struct vfio_kind *vfio_identify(const char *bdf, uint64_t *size)
 		    read_number(bdf, "device") != kind->device)
 			continue;
 		if (kind->backend == VFIO_BOCHS && !is_express(bdf))
+			continue;
+		if (kind->backend == VFIO_IVSHMEM && has_msix(bdf))
 			continue;
 		*size = read_bar_size(bdf, kind->memory);
 		if (kind->backend == VFIO_NONE ||

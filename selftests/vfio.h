@@ -70,6 +70,7 @@ extern const struct vfio_kind vfio_ivshmem_256m;
 extern const struct vfio_kind vfio_bochs;
 extern const struct vfio_kind vfio_virtio_rng;	/* has MSI-X */
 extern const struct vfio_kind vfio_secondary_vga;	/* bochs in disguise */
+extern const struct vfio_kind vfio_doorbell;		/* ivshmem in disguise */
 extern const struct vfio_kind *const vfio_kinds[];	/* ends with NULL */
 
 #define VFIO_BDF_SIZE	13	/* "0000:00:00.0" */

@@ -17,7 +17,8 @@ usage() {
 	 -k  kernel's name, default 6.12
 	 -p  pairs of devices, default 4K,1M,256M,bochs; each is [COUNTx]TYPE where
 	     TYPE is a size (an ivshmem-plain of that size), bochs (a bochs-display
-	     of 16 MiB) or the name of a QEMU device.  They are on bus 1, 2, 3... in
+	     of 16 MiB) or the name of a QEMU device (an ivshmem-doorbell gets
+	     its server).  They are on bus 1, 2, 3... in
 	     this order; the two of a pair are neighbours
 	 -m  memory, default 2G
 	 -t  the machine is killed after so many seconds, default 900
@@ -65,6 +66,11 @@ add_device() {
 		devices="$devices -object memory-backend-ram,id=memory$port,size=$1"
 		device=ivshmem-plain,memdev=memory$port ;;
 	bochs) device=bochs-display,vgamem=16M,romfile= ;;
+	ivshmem-doorbell)
+		[ "$server" ] || server=$("$build/selftests/ivshmem_server" "$scratch/server") ||
+			die "ivshmem-doorbell needs what 'make selftests' builds"
+		devices="$devices -chardev socket,id=doorbell$port,path=$scratch/server"
+		device=$1,vectors=1,chardev=doorbell$port ;;
 	*) device=$1 ;;
 	esac
 	devices="$devices -device $device,bus=port$port"
@@ -127,8 +133,8 @@ build=$here/../build
 	KMODULES=$(cd "$build/$kernel/lib/modules/$KVER" && pwd)
 
 scratch=$(mktemp -d)
-pid= saved=
-trap '[ -z "$pid" ] || kill $pid 2>/dev/null || :
+pid= server= saved=
+trap '[ -z "$pid$server" ] || kill $pid $server 2>/dev/null || :
 	[ -z "$saved" ] || stty "$saved"
 	rm -rf "$scratch"' EXIT
 trap 'exit 130' INT
@@ -183,6 +189,9 @@ run() {
 
 # Mitigations make emulation slower still, and a slow machine is not a stuck one.
 append="console=ttyS0 intel_iommu=on panic=-1 oops=panic mitigations=off no_timer_check"
+# Emulation loses a timer's interrupt once in a while: one that is periodic
+# comes again, while a CPU that waits for a single one sleeps for ever.
+append="$append nohz=off highres=off"
 append="$append sysctl.kernel.hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=60"
 append="$append sysctl.kernel.watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=60"
 status=0

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* A device that fails, or goes, while its state moves */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <linux/pci_regs.h>
+
+#include "kselftest_harness.h"
+#include "stream.h"
+#include "testing.h"
+
+#define SYSFS		"/sys/bus/pci/devices/"
+#define FATAL		PCI_ERR_UNC_DLP
+#define NON_FATAL	PCI_ERR_UNC_COMP_TIME
+
+/* A call's result, or a negative errno */
+#define ERRNO(call) ({ long _ret = (call); _ret < 0 ? -errno : _ret; })
+
+#define SET_STATE(state, fd) \
+	vfio_mig_set_state(&self->dev, VFIO_DEVICE_STATE_##state, fd)
+
+/* What the aer_inject module takes */
+struct aer_error {
+	uint8_t bus;
+	uint8_t dev;
+	uint8_t fn;
+	uint32_t uncorrectable;
+	uint32_t correctable;
+	uint32_t log[4];
+	uint32_t domain;
+};
+
+FIXTURE(lost) {
+	struct vfio_device dev;
+	char port[PATH_MAX];	/* the port above the device, in sysfs */
+	int fd;
+	char buf[4096];
+};
+
+FIXTURE_VARIANT(lost) {
+	const struct vfio_kind *kind;
+};
+
+FIXTURE_VARIANT_ADD(lost, ivshmem) { .kind = &vfio_ivshmem_1m };
+FIXTURE_VARIANT_ADD(lost, bochs) { .kind = &vfio_bochs };
+
+FIXTURE_SETUP(lost)
+{
+	char path[PATH_MAX];
+
+	TESTING_OPEN(&self->dev, variant->kind, 1);
+	snprintf(path, sizeof(path), SYSFS "%s/..", self->dev.bdf);
+	ASSERT_NE(NULL, realpath(path, self->port));
+}
+
+static void write_file(struct __test_metadata *_metadata, const char *path)
+{
+	int fd = open(path, O_WRONLY);
+
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(1, write(fd, "1", 1));
+	close(fd);
+}
+
+/* The device has forgotten its BARs: it is found anew. */
+FIXTURE_TEARDOWN(lost)
+{
+	struct stream stream = {};
+	char path[PATH_MAX];
+
+	testing_close(&self->dev);
+	snprintf(path, sizeof(path), SYSFS "%s/remove", self->dev.bdf);
+	write_file(_metadata, path);
+	write_file(_metadata, "/sys/bus/pci/rescan");
+	ASSERT_EQ(NULL, testing_open(&self->dev, variant->kind, 1));
+	vfio_fill(self->dev.map, self->dev.size, 1);
+	EXPECT_EQ(0, stream_save(&stream, &self->dev));
+	EXPECT_LT(self->dev.size, stream.len);
+	stream_free(&stream);
+	testing_close(&self->dev);
+}
+
+/* Where a port's PCI Express capability is, or 0 */
+static unsigned int find_express(int config)
+{
+	uint8_t at = 0, id;
+
+	if (pread(config, &at, 1, PCI_CAPABILITY_LIST) != 1)
+		return 0;
+	while (at && pread(config, &id, 1, at) == 1 && id != PCI_CAP_ID_EXP)
+		if (pread(config, &at, 1, at + PCI_CAP_LIST_NEXT) != 1)
+			return 0;
+	return at;
+}
+
+/* Turns off, or on again, the power of the slot that the device is in */
+static int set_power(const char *port, bool on)
+{
+	char path[PATH_MAX + 8];
+	unsigned int express;
+	uint16_t control;
+	int config, ret = -EIO;
+
+	snprintf(path, sizeof(path), "%s/config", port);
+	config = open(path, O_RDWR);
+	if (config < 0)
+		return -errno;
+	express = find_express(config);
+	if (express && pread(config, &control, sizeof(control),
+			     express + PCI_EXP_SLTCTL) == sizeof(control)) {
+		control &= ~PCI_EXP_SLTCTL_PCC;
+		if (!on)
+			control |= PCI_EXP_SLTCTL_PWR_OFF;
+		if (pwrite(config, &control, sizeof(control),
+			   express + PCI_EXP_SLTCTL) == sizeof(control))
+			ret = 0;
+	}
+	close(config);
+	return ret;
+}
+
+/* What is read from a device that is gone is no state */
+TEST_F_TIMEOUT(lost, saving, 60)
+{
+	int second;
+
+	ASSERT_EQ(0, SET_STATE(STOP_COPY, &self->fd));
+	EXPECT_EQ(60, read(self->fd, self->buf, 60));
+	ASSERT_EQ(0, set_power(self->port, false));
+	/* the rest of the header was there before */
+	EXPECT_EQ(28, read(self->fd, self->buf, sizeof(self->buf)));
+	EXPECT_EQ(-EIO, ERRNO(read(self->fd, self->buf, sizeof(self->buf))));
+	EXPECT_EQ(0, SET_STATE(STOP, NULL));
+	EXPECT_EQ(-EIO, SET_STATE(STOP_COPY, &second));
+	EXPECT_EQ(VFIO_DEVICE_STATE_STOP, vfio_mig_state(&self->dev));
+	ASSERT_EQ(0, set_power(self->port, true));
+	close(self->fd);
+}
+
+TEST_F_TIMEOUT(lost, loading, 60)
+{
+	struct segments cut = { 4000, 4000, 0 };
+	struct stream stream = {};
+
+	vfio_fill(self->dev.map, self->dev.size, 2);
+	ASSERT_EQ(0, stream_save(&stream, &self->dev));
+	ASSERT_EQ(0, SET_STATE(RESUMING, &self->fd));
+	ASSERT_EQ(0, set_power(self->port, false));
+	EXPECT_EQ(-EIO, stream_write(&stream, self->fd, &cut));
+	EXPECT_EQ(-EIO, SET_STATE(STOP, NULL));
+	EXPECT_EQ(VFIO_DEVICE_STATE_ERROR, vfio_mig_state(&self->dev));
+	ASSERT_EQ(0, set_power(self->port, true));
+	close(self->fd);
+	stream_free(&stream);
+}
+
+/* A load that is whole, but its registers cannot be written any more */
+TEST_F_TIMEOUT(lost, loaded, 60)
+{
+	struct segments cut = { 1 << 20, 1 << 20, 0 };
+	struct stream stream = {};
+
+	vfio_fill(self->dev.map, self->dev.size, 2);
+	ASSERT_EQ(0, stream_save(&stream, &self->dev));
+	ASSERT_EQ(0, SET_STATE(RESUMING, &self->fd));
+	ASSERT_EQ(0, stream_write(&stream, self->fd, &cut));
+	ASSERT_EQ(0, set_power(self->port, false));
+	EXPECT_EQ(-EIO, SET_STATE(STOP, NULL));
+	EXPECT_EQ(VFIO_DEVICE_STATE_ERROR, vfio_mig_state(&self->dev));
+	ASSERT_EQ(0, set_power(self->port, true));
+	close(self->fd);
+	stream_free(&stream);
+}
+
+/* Lets the port report an error; the kernel then recovers what is below it. */
+static int inject(const char *port, uint32_t uncorrectable)
+{
+	struct aer_error error = { .uncorrectable = uncorrectable };
+	unsigned int bus, dev, fn;
+	ssize_t done;
+	int fd;
+
+	if (sscanf(strrchr(port, '/'), "/%x:%x:%x.%x", &error.domain, &bus,
+		   &dev, &fn) != 4)
+		return -EINVAL;
+	error.bus = bus;
+	error.dev = dev;
+	error.fn = fn;
+	fd = open("/dev/aer_inject", O_WRONLY);
+	if (fd < 0)
+		return -errno;
+	done = write(fd, &error, sizeof(error));
+	close(fd);
+	return done == sizeof(error) ? 0 : -errno;
+}
+
+/* Waits for the recovery to end the session.  Return: the last result */
+static long read_for_a_while(int fd)
+{
+	char byte;
+	long ret;
+
+	for (unsigned int i = 0; i < 100; i++) {
+		ret = ERRNO(read(fd, &byte, 1));
+		if (ret < 0)
+			break;
+		usleep(50000);
+	}
+	return ret;
+}
+
+TEST_F_TIMEOUT(lost, fatal_error, 60)
+{
+	if (system("modprobe -q aer_inject"))
+		SKIP(return, "needs the module aer_inject");
+	ASSERT_EQ(0, SET_STATE(STOP_COPY, &self->fd));
+	ASSERT_EQ(0, inject(self->port, FATAL));
+	EXPECT_EQ(-ENODEV, read_for_a_while(self->fd));
+	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(&self->dev));
+	close(self->fd);
+}
+
+/* Such an error loses a transaction, not the device */
+TEST_F_TIMEOUT(lost, non_fatal_error, 60)
+{
+	if (system("modprobe -q aer_inject"))
+		SKIP(return, "needs the module aer_inject");
+	ASSERT_EQ(0, SET_STATE(STOP_COPY, &self->fd));
+	ASSERT_EQ(0, inject(self->port, NON_FATAL));
+	EXPECT_EQ(1, read_for_a_while(self->fd));
+	EXPECT_EQ(VFIO_DEVICE_STATE_STOP_COPY, vfio_mig_state(&self->dev));
+	close(self->fd);
+}
+
+TEST_HARNESS_MAIN
