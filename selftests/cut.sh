@@ -39,7 +39,14 @@ consistent() {
 	esac || return
 	case $src_status$dst_status in
 	20 | 30) false ;;
-	esac
+	esac && settled src $src_status && settled dst $dst_status
+}
+
+# A helper that lived to say that nothing came of it has cleared up itself.
+settled() {
+	case $2 in 2 | 3) ;; *) return 0 ;; esac
+	grep -q "the helper died" "$work/$1.log" ||
+		[ "$(grep -c '^left .* RUNNING$' "$work/$1.log")" = "$(devices "$1")" ]
 }
 
 # Starts a destination and a proxy with the options $* before it.
@@ -120,6 +127,44 @@ at_hello() {
 	result $? "cut at HELLO: the destination takes another source"
 }
 
+# States on the data channels are late, SENT and heartbeats overtake them.
+late_state() {
+	pairs ivshmem-4k || { skip "late state" "no pair of ivshmem-4k"; return; }
+	harmed_migration --late=2500
+	migrated && nothing_left
+	result $? "state that comes late"
+}
+
+# COMMIT goes into a cable that is out: when the source is gone, the kernel does
+# not deliver it after all.
+late_commit() {
+	start_proxied_destination --type=7 --direction=s --stop="$work/src.log" &&
+		start_proxied_source && wait_for "$work/proxy.log" "harm"
+	stopped=$?
+	wait_for "$work/src.log" "helper "
+	ip -n dst link set cable down
+	kill -CONT "${line#helper }"
+	wait_both
+	# a FIN alone, which counts for one byte, does no harm
+	left=$(on_src ss -tanH | awk '$3 > 1')
+	[ $stopped = 0 ] && ended 4 4 && [ ! "$left" ]
+	result $? "cable out at COMMIT: source ends with $src_status, destination with $dst_status"
+	[ ! "$left" ] || echo "# left: $left"
+	ip -n dst link set cable up
+	stop_proxy
+	nothing_left
+	result $? "cable in after COMMIT"
+}
+
+# Of two devices none runs, or stops, while the other might still write to it.
+two_devices() {
+	pairs ivshmem-1m bochs && watch_states ||
+		{ skip "two devices" "no pairs, or no dynamic debug"; return; }
+	harmed_migration --type=6 --direction=c --cut
+	ended 3 3 && consistent && passed src RUNNING STOP && passed src STOP RUNNING
+	result $? "two devices cut at SENT: rolled back by way of P2P"
+}
+
 echo "TAP version 13"
 lib_setup
 pairs ivshmem-1m || skip_all "no pair of ivshmem-1m"
@@ -133,6 +178,9 @@ at SENT       6 c    3/3      3/3,4     3/3         3/3
 at LOADED     7 s    3/4      3/4       4/4         3/4
 at COMMIT     9 c    4/4      4/0,4     4/4         4/4
 at COMMITTED 10 s    4/0      4/0       0/0
+late_commit
+late_state
+two_devices
 
 rmmod vfio_multifd qemu_vfio_pci
 result $? "the modules can be unloaded"

@@ -167,6 +167,43 @@ migrated() {
 		[ "$(digests src)" = "$(digests dst)" ]
 }
 
+# The kernel's messages on what the devices of $src and $dst do, from now on
+watch_states() {
+	control=/sys/kernel/debug/dynamic_debug/control
+	[ -e $control ] || return
+	echo "module qemu_vfio_pci format migration +p" >$control
+	echo "vfio-multifd: states since now $((watches += 1))" >/dev/kmsg
+}
+
+watches=0
+
+# steps SIDE: each step of a device of that side, as "NEW OLD"
+steps() {
+	for bdf in $(eval echo "\$$1" | grep -o '[0-9a-f:]*[.][0-7]'); do
+		printf '%s ' "$bdf"
+	done >"$work/bdfs"
+	dmesg | awk -v bdfs="$(cat "$work/bdfs")" -v watch="states since now $watches$" '
+		$0 ~ watch { on = 1 }
+		on && match($0, /qemu_vfio_pci [^ ]*: migration state /) {
+			bdf = $0
+			sub(/.*qemu_vfio_pci /, "", bdf)
+			sub(/: .*/, "", bdf)
+			sub(/.* state /, "")
+			sub(/, was/, "")
+			if (index(bdfs, bdf " "))
+				print
+		}'
+}
+
+# passed SIDE OLD NEW: from OLD to NEW all devices of a side went by way of
+# RUNNING_P2P, and none went on before all were there
+passed() {
+	steps "$1" | awk -v n="$(devices "$1")" -v from="$2" -v to="$3" '
+		$0 == "RUNNING_P2P " from { arrived++ }
+		$0 == to " RUNNING_P2P" && arrived == n { gone++ }
+		END { exit !n || arrived != n || gone != n }'
+}
+
 # result STATUS NAME: ok, and if it is not, why
 result() {
 	[ "$1" = 0 ] || show_logs

@@ -29,6 +29,8 @@ static const char usage[] =
 "  -k, --kill=FILE   ... the process is killed whose number is in the line\n"
 "                    \"helper PID\" of FILE\n"
 "  -m, --mute        ... nothing is passed on any more\n"
+"  -s, --stop=FILE   ... the process is stopped whose number is in FILE\n"
+"  -l, --late=MS     the state on each data channel comes so much later\n"
 "  -h, --help        this text\n"
 "\n"
 "Prints \"ready\" once it listens and a line when it does harm.\n";
@@ -53,14 +55,15 @@ struct link {
 	int fd[2];
 };
 
-enum harm { HARM_NONE, HARM_CUT, HARM_KILL, HARM_MUTE };
+enum harm { HARM_NONE, HARM_CUT, HARM_KILL, HARM_MUTE, HARM_STOP };
 
 static struct {
 	enum harm harm;
 	unsigned int type;
 	int direction;		/* of the message: 0 from the client, or 1 */
 	bool after;
-	const char *kill_file;
+	const char *pid_file;
+	unsigned int late_ms;
 } options;
 
 /* protects the links, their number and whether harm was done */
@@ -81,19 +84,19 @@ static void cut(void)
 	exit(0);
 }
 
-static void kill_helper(void)
+static void signal_helper(int signal)
 {
-	FILE *file = fopen(options.kill_file, "re");
+	FILE *file = fopen(options.pid_file, "re");
 	char line[256];
 	int pid;
 
 	while (file && fgets(line, sizeof(line), file)) {
 		if (sscanf(line, "helper %d", &pid) == 1) {
-			kill(pid, SIGKILL);
+			kill(pid, signal);
 			return;
 		}
 	}
-	printf("no helper to kill\n");
+	printf("no helper to signal\n");
 	exit(1);
 }
 
@@ -105,7 +108,9 @@ static void do_harm(void)
 		if (options.harm == HARM_CUT)
 			cut();
 		else if (options.harm == HARM_KILL)
-			kill_helper();
+			signal_helper(SIGKILL);
+		else if (options.harm == HARM_STOP)
+			signal_helper(SIGSTOP);
 		done = true;
 	}
 	pthread_mutex_unlock(&lock);
@@ -137,8 +142,12 @@ static bool pass(int to, const void *data, size_t len)
 static bool pass_any(int from, int to)
 {
 	static __thread char buf[1 << 16];
+	static __thread unsigned int count;
 	ssize_t len = recv(from, buf, sizeof(buf), 0);
 
+	/* What a channel says first is no state. */
+	if (count++ == 1)
+		usleep(options.late_ms * 1000);
 	return len > 0 && pass(to, buf, len);
 }
 
@@ -163,7 +172,7 @@ static bool pass_message(int from, int to, int direction)
 	      be16toh(message->head.type) == options.type;
 	if (hit && !options.after) {
 		do_harm();
-		ok = options.harm == HARM_KILL;
+		ok = options.harm == HARM_KILL || options.harm == HARM_STOP;
 	}
 	if (ok && !is_mute())
 		ok = pass(to, message, sizeof(message->head) + len);
@@ -268,12 +277,14 @@ static void parse(int argc, char **argv)
 		{ "cut", no_argument, NULL, 'c' },
 		{ "kill", required_argument, NULL, 'k' },
 		{ "mute", no_argument, NULL, 'm' },
+		{ "stop", required_argument, NULL, 's' },
+		{ "late", required_argument, NULL, 'l' },
 		{ "help", no_argument, NULL, 'h' },
 		{}
 	};
 	int option;
 
-	while ((option = getopt_long(argc, argv, "t:d:ack:mh", names,
+	while ((option = getopt_long(argc, argv, "t:d:ack:ms:l:h", names,
 				     NULL)) != -1) {
 		switch (option) {
 		case 't':
@@ -290,7 +301,14 @@ static void parse(int argc, char **argv)
 			break;
 		case 'k':
 			options.harm = HARM_KILL;
-			options.kill_file = optarg;
+			options.pid_file = optarg;
+			break;
+		case 's':
+			options.harm = HARM_STOP;
+			options.pid_file = optarg;
+			break;
+		case 'l':
+			options.late_ms = strtoul(optarg, NULL, 0);
 			break;
 		case 'm':
 			options.harm = HARM_MUTE;
