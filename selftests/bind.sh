@@ -57,6 +57,40 @@ else
 	skip "a device without variant driver" "no virtio-rng"
 fi
 
+# A device that the driver refuses, and that another driver had before
+for kind in secondary-vga ivshmem-doorbell; do
+	bdf=$("$vmm" list | awk -v kind=$kind '$2 == kind { print $1; exit }')
+	[ "$bdf" ] || { skip "$kind" "no $kind"; continue; }
+	"$helper" bind --driver vfio-pci "$bdf" >/dev/null
+	override=/sys/bus/pci/devices/$bdf/driver_override
+	says "has driver vfio-pci now" 1 "$helper" bind "$bdf" &&
+		[ "$(driver "$bdf")" = vfio-pci ] && [ "$(cat "$override")" = vfio-pci ]
+	bind_result $? "$kind: the driver that it had is given back"
+	"$helper" unbind "$bdf" >/dev/null
+	says "has no driver now" 1 "$helper" bind "$bdf" &&
+		[ ! "$(driver "$bdf")" ] && [ "$(cat "$override")" = "(null)" ]
+	bind_result $? "$kind: no driver is left as it was"
+done
+
+bdf=$(device ivshmem-1m 0)
+if [ "$bdf" ]; then
+	group=$(basename "$(readlink "/sys/bus/pci/devices/$bdf/iommu_group")")
+	exec 3<>"/dev/vfio/$group"
+	says "is in use" 1 "$helper" bind --driver vfio-pci "$bdf" &&
+		[ "$(driver "$bdf")" = qemu_vfio_pci ]
+	bind_result $? "a device in use keeps its driver"
+	says "is in use" 1 "$helper" unbind "$bdf" &&
+		[ "$(driver "$bdf")" = qemu_vfio_pci ]
+	bind_result $? "a device in use is not unbound"
+	exec 3>&-
+	says "has no VFIO driver" 1 "$helper" bind --driver virtio_pci "$bdf"
+	bind_result $? "a driver that is none of VFIO"
+	says "no module nonsense" 1 "$helper" bind --driver nonsense "$bdf"
+	bind_result $? "a driver that is not there"
+else
+	skip "a device in use" "no ivshmem-1m"
+fi
+
 says "no such PCI device" 1 "$helper" bind 0000:7f:1f.7
 bind_result $? "a device that is not there"
 says "is not like" 1 "$helper" bind nonsense

@@ -133,6 +133,9 @@ late_state() {
 	harmed_migration --late=2500
 	migrated && nothing_left
 	result $? "state that comes late"
+	harmed_migration --late=60000
+	ended 3 3 && consistent && grep -q "no progress" "$work/src.log"
+	result $? "state that does not come, while both ends give signs of life"
 }
 
 # COMMIT goes into a cable that is out: when the source is gone, the kernel does
