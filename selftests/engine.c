@@ -83,10 +83,12 @@ int engine_add_channel(int fd, int sock, uint32_t id)
 }
 
 /* Returns the device's index */
-int engine_add_device(int fd, int file, const char *idstr, uint32_t instance)
+int engine_add_device_with(int fd, uint32_t flags, int file, const char *idstr,
+			   uint32_t instance)
 {
 	struct vfio_multifd_device device = {
 		.argsz = sizeof(device),
+		.flags = flags,
 		.fd = file,
 		.instance_id = instance,
 	};
@@ -95,6 +97,11 @@ int engine_add_device(int fd, int file, const char *idstr, uint32_t instance)
 	snprintf((char *)device.idstr, sizeof(device.idstr), "%s", idstr);
 	ret = engine_call(fd, VFIO_MULTIFD_ADD_DEVICE, &device);
 	return ret ?: (int)device.index;
+}
+
+int engine_add_device(int fd, int file, const char *idstr, uint32_t instance)
+{
+	return engine_add_device_with(fd, 0, file, idstr, instance);
 }
 
 int engine_run(int fd, uint32_t id)

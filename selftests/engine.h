@@ -68,6 +68,8 @@ int engine_call(int fd, unsigned int call, void *arg);
 int engine_setup(int fd, uint32_t role, uint32_t channels, uint64_t features,
 		 uint32_t packet_size);
 int engine_add_channel(int fd, int sock, uint32_t id);
+int engine_add_device_with(int fd, uint32_t flags, int file, const char *idstr,
+			   uint32_t instance);
 int engine_add_device(int fd, int file, const char *idstr, uint32_t instance);
 int engine_run(int fd, uint32_t id);
 int engine_switchover(int fd);

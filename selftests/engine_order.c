@@ -186,14 +186,13 @@ TEST_F(order, delays)
 #define RECORDS		150
 #define FIRST		((uint32_t)sizeof(struct vfio_record))
 
-/* How a stream begins, and where it goes */
+/* What the sender says, and what the receiver can do */
 struct kind {
 	uint64_t features;
-	uint32_t tag;
-	uint32_t flags;
+	uint32_t says;		/* flags of packet 0 */
+	uint32_t device;	/* flags of the device */
 	bool memfd;
-	uint32_t cut;		/* bytes that the first packet lacks */
-	bool order_free;	/* what the engine must think of it */
+	bool order_free;	/* so what becomes of it */
 };
 
 struct records {
@@ -215,8 +214,8 @@ FIXTURE_VARIANT(free_order) {
 FIXTURE_VARIANT_ADD(free_order, yes) {
 	.kind = {
 		.features = VFIO_MULTIFD_FEATURE_ORDER_FREE,
-		.tag = VFIO_RECORD_MAGIC,
-		.flags = VFIO_RECORD_ORDER_FREE,
+		.says = WIRE_FREE,
+		.device = VFIO_MULTIFD_DEVICE_RECORDS,
 		.order_free = true,
 	},
 };
@@ -225,8 +224,8 @@ FIXTURE_VARIANT_ADD(free_order, with_digest) {
 	.kind = {
 		.features = VFIO_MULTIFD_FEATURE_ORDER_FREE |
 			    VFIO_MULTIFD_FEATURE_DIGEST,
-		.tag = VFIO_RECORD_MAGIC,
-		.flags = VFIO_RECORD_ORDER_FREE | VFIO_RECORD_OPTIONAL,
+		.says = WIRE_FREE,
+		.device = VFIO_MULTIFD_DEVICE_RECORDS,
 		.order_free = true,
 	},
 };
@@ -234,49 +233,36 @@ FIXTURE_VARIANT_ADD(free_order, with_digest) {
 FIXTURE_VARIANT_ADD(free_order, not_agreed) {
 	.kind = {
 		.features = VFIO_MULTIFD_FEATURE_DIGEST,
-		.tag = VFIO_RECORD_MAGIC,
-		.flags = VFIO_RECORD_ORDER_FREE,
+		.device = VFIO_MULTIFD_DEVICE_RECORDS,
 	},
 };
 
-FIXTURE_VARIANT_ADD(free_order, other_stream) {
+FIXTURE_VARIANT_ADD(free_order, not_said) {
 	.kind = {
 		.features = VFIO_MULTIFD_FEATURE_ORDER_FREE,
-		.tag = VFIO_RECORD_MAGIC + 1,
-		.flags = VFIO_RECORD_ORDER_FREE,
+		.device = VFIO_MULTIFD_DEVICE_RECORDS,
 	},
 };
 
-FIXTURE_VARIANT_ADD(free_order, ordered_stream) {
+FIXTURE_VARIANT_ADD(free_order, no_records) {
 	.kind = {
 		.features = VFIO_MULTIFD_FEATURE_ORDER_FREE,
-		.tag = VFIO_RECORD_MAGIC,
-		.flags = VFIO_RECORD_OPTIONAL,
+		.says = WIRE_FREE,
 	},
 };
 
 FIXTURE_VARIANT_ADD(free_order, file_with_position) {
 	.kind = {
 		.features = VFIO_MULTIFD_FEATURE_ORDER_FREE,
-		.tag = VFIO_RECORD_MAGIC,
-		.flags = VFIO_RECORD_ORDER_FREE,
+		.says = WIRE_FREE,
+		.device = VFIO_MULTIFD_DEVICE_RECORDS,
 		.memfd = true,
-	},
-};
-
-FIXTURE_VARIANT_ADD(free_order, half_a_record) {
-	.kind = {
-		.features = VFIO_MULTIFD_FEATURE_ORDER_FREE,
-		.tag = VFIO_RECORD_MAGIC,
-		.flags = VFIO_RECORD_ORDER_FREE,
-		.cut = 1,
 	},
 };
 
 FIXTURE_SETUP(free_order)
 {
 	struct records *r = &self->records;
-	struct vfio_record *first;
 
 	r->engine.fd = -1;
 	ENGINE_NEEDED();
@@ -286,9 +272,6 @@ FIXTURE_SETUP(free_order)
 	r->file = r->kind.memfd ? engine_memfd(NULL, 0) :
 				      dup(r->pipes[1]);
 	r->data = engine_pattern(FIRST + RECORDS * RECORD, 9);
-	first = (struct vfio_record *)r->data;
-	first->tag = htole32(r->kind.tag);
-	first->flags = htole32(r->kind.flags);
 }
 
 FIXTURE_TEARDOWN(free_order)
@@ -308,12 +291,8 @@ static void add_record(struct records *r, unsigned int channel, uint32_t nr)
 	size_t end = FIRST + nr * RECORD;
 	size_t start = nr ? end - RECORD : 0;
 
-	if (nr == 0)
-		end -= r->kind.cut;
-	if (nr == 1)
-		start -= r->kind.cut;
-
-	engine_add(&r->engine, channel, nr, 0, r->data + start, end - start);
+	engine_add(&r->engine, channel, nr, nr ? 0 : r->kind.says,
+		   r->data + start, end - start);
 }
 
 /* Does the device have all records, each once, the header first? */
@@ -366,7 +345,8 @@ static void begin(struct __test_metadata *_metadata, struct records *r)
 
 	ASSERT_EQ(0, engine_create(engine, VFIO_MULTIFD_RECV, CHANNELS,
 				   r->kind.features, PACKET, 0));
-	ASSERT_EQ(0, engine_add_device(engine->fd, r->file, "dev", 0));
+	ASSERT_EQ(0, engine_add_device_with(engine->fd, r->kind.device,
+					    r->file, "dev", 0));
 	ASSERT_EQ(0, engine_switchover(engine->fd));
 	engine_add_inits(engine);
 }
@@ -457,7 +437,9 @@ TEST_F(order, many_readers)
 	ASSERT_EQ(0, pipe2(pipes, O_DIRECT));
 	ASSERT_EQ(0, engine_create(engine, VFIO_MULTIFD_SEND, CHANNELS,
 				   VFIO_MULTIFD_FEATURE_ORDER_FREE, PACKET, 0));
-	ASSERT_EQ(0, engine_add_device(engine->fd, pipes[0], "dev", 0));
+	ASSERT_EQ(0, engine_add_device_with(engine->fd,
+					    VFIO_MULTIFD_DEVICE_RECORDS,
+					    pipes[0], "dev", 0));
 	close(pipes[0]);
 	ASSERT_EQ(0, engine_set_config(engine->fd, 0, "end", 3));
 	engine_start_all(engine);
@@ -478,7 +460,7 @@ TEST_F(order, many_readers)
 
 		ASSERT_GT(records + 2, packet->idx);
 		if (!packet->idx)
-			EXPECT_EQ(sizeof(first), packet->len);
+			EXPECT_EQ(WIRE_FREE, packet->flags);
 		EXPECT_EQ(packet->idx == records + 1,
 			  packet->flags & WIRE_CONFIG);
 		if (!packet->idx || packet->idx == records + 1)
@@ -490,6 +472,65 @@ TEST_F(order, many_readers)
 		seen[nr] = true;
 	}
 	free(packets.packet);
+}
+
+/* What a sender says of a stream in its first packet */
+TEST_F(order, said)
+{
+	static const struct {
+		uint64_t features;
+		uint32_t device;
+		uint32_t tag;
+		uint32_t flags;
+		uint32_t len;
+		bool memfd;
+		uint32_t says;
+	} cases[] = {
+#define FREE	VFIO_MULTIFD_FEATURE_ORDER_FREE
+		{ FREE, 1, VFIO_RECORD_MAGIC, 3, FIRST, false, WIRE_FREE },
+		{ FREE, 1, VFIO_RECORD_MAGIC, 3, FIRST - 1, false, 0 },
+		{ FREE, 1, VFIO_RECORD_MAGIC, 1, FIRST, false, 0 },
+		{ FREE, 1, VFIO_RECORD_MAGIC + 1, 3, FIRST, false, 0 },
+		{ FREE, 1, VFIO_RECORD_MAGIC, 3, FIRST, true, 0 },
+		{ FREE, 0, VFIO_RECORD_MAGIC, 3, FIRST, false, 0 },
+		{ 0, 1, VFIO_RECORD_MAGIC, 3, FIRST, false, 0 },
+	};
+	struct engine *engine = &self->engine;
+	struct wire_packets packets;
+
+	for (unsigned int i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct vfio_record first = {
+			.tag = htole32(cases[i].tag),
+			.flags = htole32(cases[i].flags),
+		};
+		int pipes[2];
+		int file;
+
+		ASSERT_EQ(0, pipe(pipes));
+		ASSERT_EQ(cases[i].len, write(pipes[1], &first, cases[i].len));
+		file = cases[i].memfd ? engine_memfd(&first, cases[i].len) :
+					pipes[0];
+		ASSERT_EQ(0, engine_create(engine, VFIO_MULTIFD_SEND, 1,
+					   cases[i].features, PACKET, 0));
+		ASSERT_EQ(0, engine_add_device_with(engine->fd, cases[i].device,
+						    file, "dev", 0));
+		if (cases[i].memfd)
+			close(file);
+		close(pipes[0]);
+		close(pipes[1]);
+		ASSERT_EQ(0, engine_set_config(engine->fd, 0, "end", 3));
+		engine_start_all(engine);
+		engine_read_all(engine);
+		ASSERT_EQ(0, engine_switchover(engine->fd));
+		EXPECT_EQ(0, engine_join_all(engine));
+		engine_close(engine);
+		ASSERT_EQ(NULL, engine_parse(engine, &packets));
+		ASSERT_EQ(2, packets.nr);
+		EXPECT_EQ(cases[i].says, packets.packet[0].flags)
+			TH_LOG("case %u", i);
+		free(packets.packet);
+		engine_destroy(engine);
+	}
 }
 
 TEST_F(order, nothing_left)

@@ -138,7 +138,7 @@ TEST_F(uapi, argsz_and_flags)
 		EXPECT_EQ(-E2BIG, call_with(call, 4096, 0, 4095));
 		EXPECT_EQ(-E2BIG, call_with(call, 4097, 0, 4096));
 		EXPECT_EQ(-E2BIG, call_with(call, ~0U, 0, -1));
-		EXPECT_EQ(-EINVAL, call_with(call, size, 1, -1));
+		EXPECT_EQ(-EINVAL, call_with(call, size, 2, -1));
 		EXPECT_EQ(-EINVAL, call_with(call, size, 1U << 31, -1));
 		if (_metadata->exit_code != failed)
 			TH_LOG("this was %s", calls[i].name);

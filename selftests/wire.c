@@ -127,6 +127,8 @@ static const char *check_header(const uint8_t *at, bool digest)
 	size_t fields = (digest ? WIRE_DIGEST_DATA : WIRE_VFIO_DATA) -
 			WIRE_VFIO_VERSION;
 	uint32_t flags = wire_get32(at + WIRE_VFIO_FLAGS);
+	uint32_t may = wire_get32(at + WIRE_VFIO_IDX) ? WIRE_CONFIG :
+							WIRE_CONFIG | WIRE_FREE;
 	size_t len;
 
 	if (wire_get32(at + WIRE_PACKET_MAGIC) != WIRE_MAGIC ||
@@ -141,7 +143,7 @@ static const char *check_header(const uint8_t *at, bool digest)
 		return WRONG("idstr without an end");
 	if (wire_get32(at + WIRE_VFIO_VERSION))
 		return WRONG("vfio version");
-	if ((flags & ~WIRE_CONFIG) != (digest ? WIRE_DIGEST : 0))
+	if ((flags & ~may) != (digest ? WIRE_DIGEST : 0))
 		return WRONG("vfio flags 0x%x", flags);
 	if (wire_get32(at + WIRE_PACKET_SIZE) < fields + !(flags & WIRE_CONFIG))
 		return WRONG("size %u", wire_get32(at + WIRE_PACKET_SIZE));

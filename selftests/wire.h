@@ -40,6 +40,7 @@
 #define WIRE_DEVICE_STATE	0x40
 #define WIRE_CONFIG		0x01
 #define WIRE_DIGEST		0x02
+#define WIRE_FREE		0x04
 
 /**
  * struct wire_bytes - bytes that grow
@@ -58,7 +59,7 @@ struct wire_bytes {
  * @idstr: name of the device
  * @instance: tells namesakes apart
  * @idx: number within the device's stream
- * @flags: WIRE_CONFIG, WIRE_DIGEST
+ * @flags: WIRE_CONFIG, WIRE_DIGEST, WIRE_FREE
  * @data: what it carries, owned by somebody else
  * @len: bytes of it
  */

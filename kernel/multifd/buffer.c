@@ -13,13 +13,14 @@
 /**
  * vmfd_buffer_init - get the pages for packets of @size bytes
  * @buf: the buffer, zeroed
- * @size: bytes, a multiple of PAGE_SIZE
+ * @size: bytes
  *
  * Return: 0 or -ENOMEM.
  */
 int vmfd_buffer_init(struct vmfd_buffer *buf, u32 size)
 {
-	buf->nr = size / PAGE_SIZE;
+	buf->size = size;
+	buf->nr = DIV_ROUND_UP(size, PAGE_SIZE);
 	buf->pages = kvcalloc(buf->nr, sizeof(*buf->pages), GFP_KERNEL_ACCOUNT);
 	buf->bvec = kvcalloc(buf->nr, sizeof(*buf->bvec), GFP_KERNEL_ACCOUNT);
 	if (buf->pages && buf->bvec && !vmfd_buffer_renew(buf))

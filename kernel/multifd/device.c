@@ -64,7 +64,8 @@ int vmfd_device_add(struct vmfd_transfer *tr, struct vfio_multifd_device *arg)
 	dev = kzalloc(sizeof(*dev), GFP_KERNEL_ACCOUNT);
 	if (!dev)
 		return -ENOMEM;
-	ida_init(&dev->seen);
+	xa_init_flags(&dev->seen, XA_FLAGS_ACCOUNT);
+	dev->records = arg->flags & VFIO_MULTIFD_DEVICE_RECORDS;
 	dev->last_idx = VFIO_MULTIFD_NO_INDEX;
 	dev->instance_id = arg->instance_id;
 	/* strscpy_pad(): the name is compared and sent with its padding. */
@@ -105,8 +106,12 @@ err_free:
  */
 void vmfd_device_destroy(struct vmfd_device *dev)
 {
+	unsigned long *bits, i;
+
 	vmfd_hold_release(&dev->hold);
-	ida_destroy(&dev->seen);
+	xa_for_each(&dev->seen, i, bits)
+		free_page((unsigned long)bits);
+	xa_destroy(&dev->seen);
 	kvfree(dev->config);
 	kfree(dev);
 }
@@ -232,25 +237,64 @@ int vmfd_device_get_config(struct vmfd_transfer *tr,
 }
 
 /**
- * vmfd_device_look - see in a stream's first packet whether it is order-free
- * @tr: the transfer, locked
+ * vmfd_device_can_order_free - tell whether order need not matter at this end
+ * @tr: the transfer
  * @dev: the device
+ *
+ * Only a file without a position can be read and written by many at once.
+ *
+ * Return: whether it can, if the stream is one of records.
+ */
+bool vmfd_device_can_order_free(const struct vmfd_transfer *tr,
+				const struct vmfd_device *dev)
+{
+	return tr->features & VFIO_MULTIFD_FEATURE_ORDER_FREE &&
+	       dev->records && dev->hold.file->f_mode & FMODE_STREAM;
+}
+
+/**
+ * vmfd_device_is_order_free - see what a stream's first packet says of it
  * @buf: the packet's data
  * @len: bytes in @buf
  *
- * Only a file without a position can be read and written by many at once.
+ * Return: whether records may come in any order.
  */
-void vmfd_device_look(struct vmfd_transfer *tr, struct vmfd_device *dev,
-		      const struct vmfd_buffer *buf, size_t len)
+bool vmfd_device_is_order_free(const struct vmfd_buffer *buf, size_t len)
 {
 	const struct vfio_record *first = page_address(buf->pages[0]);
 
+	return len >= sizeof(*first) &&
+	       first->tag == cpu_to_le32(VFIO_RECORD_MAGIC) &&
+	       first->flags & cpu_to_le32(VFIO_RECORD_ORDER_FREE);
+}
+
+/**
+ * vmfd_device_seen - note that a packet came
+ * @tr: the transfer, locked
+ * @dev: the device
+ * @idx: the packet's, below VFIO_MULTIFD_MAX_PACKETS
+ *
+ * Return: 0, 1 if it came before, or -ENOMEM.
+ */
+int vmfd_device_seen(struct vmfd_transfer *tr, struct vmfd_device *dev, u32 idx)
+{
+	const unsigned int page_bits = PAGE_SIZE * BITS_PER_BYTE;
+	unsigned long *bits = xa_load(&dev->seen, idx / page_bits);
+	int ret;
+
 	lockdep_assert_held(&tr->lock);
-	dev->order_free = (tr->features & VFIO_MULTIFD_FEATURE_ORDER_FREE) &&
-		(dev->hold.file->f_mode & FMODE_STREAM) &&
-		len >= sizeof(*first) &&
-		first->tag == cpu_to_le32(VFIO_RECORD_MAGIC) &&
-		(first->flags & cpu_to_le32(VFIO_RECORD_ORDER_FREE));
+	if (!bits) {
+		bits = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+		if (!bits)
+			return -ENOMEM;
+		ret = xa_err(xa_store(&dev->seen, idx / page_bits, bits,
+				      GFP_KERNEL_ACCOUNT));
+		if (ret) {
+			free_page((unsigned long)bits);
+			return ret;
+		}
+	}
+	return __test_and_set_bit(idx % page_bits, bits);
 }
 
 static loff_t *position(struct vmfd_device *dev)
@@ -270,8 +314,7 @@ ssize_t vmfd_device_read(struct vmfd_device *dev, struct vmfd_buffer *buf)
 {
 	struct iov_iter iter;
 
-	iov_iter_bvec(&iter, ITER_DEST, buf->bvec, buf->nr,
-		      (size_t)buf->nr * PAGE_SIZE);
+	iov_iter_bvec(&iter, ITER_DEST, buf->bvec, buf->nr, buf->size);
 	return vfs_iter_read(dev->hold.file, &iter, position(dev), 0);
 }
 

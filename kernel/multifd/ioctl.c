@@ -13,11 +13,13 @@
 
 #include "transfer.h"
 
+#define MAX_ARGSZ	4096
+
 /*
  * Every argument starts with argsz and flags.  What user space knows more than
  * we do must be zero.
  */
-static int get_arg(void *arg, size_t size, void __user *user)
+static int get_arg_with(void *arg, size_t size, void __user *user, u32 flags)
 {
 	u32 argsz;
 	int ret;
@@ -26,16 +28,22 @@ static int get_arg(void *arg, size_t size, void __user *user)
 		return -EFAULT;
 	if (argsz < size)
 		return -EINVAL;
-	if (argsz > PAGE_SIZE)
+	if (argsz > MAX_ARGSZ)
 		return -E2BIG;
 	ret = copy_struct_from_user(arg, size, user, argsz);
 	if (ret)
 		return ret;
-	return ((u32 *)arg)[1] ? -EINVAL : 0;
+	return ((u32 *)arg)[1] & ~flags ? -EINVAL : 0;
 }
 
-static int put_arg(const void *arg, size_t size, void __user *user)
+static int get_arg(void *arg, size_t size, void __user *user)
 {
+	return get_arg_with(arg, size, user, 0);
+}
+
+static int put_arg(void *arg, size_t size, void __user *user)
+{
+	*(u32 *)arg = size;
 	return copy_to_user(user, arg, size) ? -EFAULT : 0;
 }
 
@@ -47,7 +55,6 @@ static int get_info(struct vmfd_transfer *tr, void __user *user)
 	if (ret)
 		return ret;
 	info = (struct vfio_multifd_info) {
-		.argsz = sizeof(info),
 		.version = VFIO_MULTIFD_API_VERSION,
 		.max_channels = VFIO_MULTIFD_MAX_CHANNELS,
 		.features = VFIO_MULTIFD_FEATURE_DIGEST |
@@ -69,7 +76,7 @@ static int check_setup(const struct vfio_multifd_setup *setup)
 		return -EINVAL;
 	if (setup->packet_size < VFIO_MULTIFD_MIN_PACKET ||
 	    setup->packet_size > VFIO_MULTIFD_MAX_PACKET ||
-	    setup->packet_size % PAGE_SIZE)
+	    setup->packet_size % VFIO_MULTIFD_MIN_PACKET)
 		return -EINVAL;
 	/* A record of a page must fit, with its header. */
 	if (setup->features & VFIO_MULTIFD_FEATURE_ORDER_FREE &&
@@ -131,7 +138,8 @@ static int add_channel(struct vmfd_transfer *tr, void __user *user)
 static int add_device(struct vmfd_transfer *tr, void __user *user)
 {
 	struct vfio_multifd_device arg;
-	int ret = get_arg(&arg, sizeof(arg), user);
+	int ret = get_arg_with(&arg, sizeof(arg), user,
+			       VFIO_MULTIFD_DEVICE_RECORDS);
 
 	if (!ret && arg.reserved)
 		ret = -EINVAL;
@@ -196,7 +204,6 @@ static int get_status(struct vmfd_transfer *tr, void __user *user)
 		return ret;
 	mutex_lock(&tr->lock);
 	status = tr->error;
-	status.argsz = sizeof(status);
 	status.state = tr->state;
 	if (tr->state != VFIO_MULTIFD_STATE_FAILED) {
 		status.device = VFIO_MULTIFD_NO_INDEX;
@@ -227,8 +234,7 @@ static int get_device_status(struct vmfd_transfer *tr, void __user *user)
 	} else if (!dev) {
 		ret = -ENOENT;
 	} else {
-		status.argsz = sizeof(status);
-		status.done = dev->done;
+			status.done = dev->done;
 		status.bytes = dev->bytes;
 		status.packets = dev->packets;
 	}

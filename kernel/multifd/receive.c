@@ -74,9 +74,13 @@ static int check_flags(struct vmfd_channel *ch)
 	bool digest = ch->tr->features & VFIO_MULTIFD_FEATURE_DIGEST;
 	u32 want = digest ? VMFD_WIRE_VFIO_DIGEST : 0;
 	u32 flags = be32_to_cpu(ch->packet.vfio_flags);
+	u32 may = VMFD_WIRE_VFIO_CONFIG;
 
 	ch->is_config = flags & VMFD_WIRE_VFIO_CONFIG;
-	if ((flags & ~VMFD_WIRE_VFIO_CONFIG) != want)
+	if (ch->tr->features & VFIO_MULTIFD_FEATURE_ORDER_FREE &&
+	    !ch->packet.idx && !ch->is_config)
+		may |= VMFD_WIRE_VFIO_FREE;
+	if ((flags & ~may) != want)
 		return refuse(ch, VFIO_MULTIFD_REASON_FLAGS, want, flags);
 	return 0;
 }
@@ -159,11 +163,10 @@ static enum vfio_multifd_reason note_idx(struct vmfd_channel *ch, u32 *expected)
 	if (ch->is_config ? ch->idx < dev->max_idx : ch->idx > dev->last_idx)
 		return VFIO_MULTIFD_REASON_IDX;
 
-	ret = ida_alloc_range(&dev->seen, ch->idx, ch->idx, GFP_KERNEL_ACCOUNT);
-	if (ret == -ENOSPC)
-		return VFIO_MULTIFD_REASON_DUPLICATE;
-	if (ret < 0)
-		return VFIO_MULTIFD_REASON_NO_MEMORY;
+	ret = vmfd_device_seen(ch->tr, dev, ch->idx);
+	if (ret)
+		return ret < 0 ? VFIO_MULTIFD_REASON_NO_MEMORY :
+				 VFIO_MULTIFD_REASON_DUPLICATE;
 	dev->max_idx = max(dev->max_idx, ch->idx);
 	if (ch->is_config) {
 		dev->config_taken = true;
@@ -302,18 +305,24 @@ static int write_data(struct vmfd_channel *ch)
 
 		if (ret > 0)
 			ch->done += ret;
-		if (ret <= 0 || (ch->dev->order_free && ch->done < ch->len))
+		if (ret <= 0 ||
+		    (READ_ONCE(ch->dev->order_free) && ch->done < ch->len))
 			return write_failed(ch, ret);
 	}
 	ch->done = 0;
 	return 0;
 }
 
+static bool says_free(const struct vmfd_channel *ch)
+{
+	return ch->packet.vfio_flags & cpu_to_be32(VMFD_WIRE_VFIO_FREE);
+}
+
 static void loaded(struct vmfd_channel *ch)
 {
 	struct vmfd_transfer *tr = ch->tr;
 	struct vmfd_device *dev = ch->dev;
-	bool was_order_free = dev->order_free;
+	bool was_order_free = READ_ONCE(dev->order_free);
 
 	mutex_lock(&tr->lock);
 	if (ch->is_config) {
@@ -321,7 +330,8 @@ static void loaded(struct vmfd_channel *ch)
 		dev->config_size = ch->len;
 	} else {
 		if (!ch->idx)
-			vmfd_device_look(tr, dev, &ch->buf, ch->len);
+			WRITE_ONCE(dev->order_free, says_free(ch) &&
+				   vmfd_device_can_order_free(tr, dev));
 		dev->next_idx++;
 	}
 	vmfd_transfer_progress(tr, dev, ch->is_config ? 0 : ch->len);

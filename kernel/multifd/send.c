@@ -93,6 +93,8 @@ static void make_header(struct vmfd_channel *ch)
 		flags |= VMFD_WIRE_VFIO_DIGEST;
 		ch->packet.digest = cpu_to_be64(digest(ch));
 	}
+	if (!ch->idx && ch->dev->order_free)
+		flags |= VMFD_WIRE_VFIO_FREE;
 	ch->packet.vfio_flags = cpu_to_be32(flags);
 	ch->phase = VMFD_PHASE_HEADER;
 }
@@ -112,7 +114,8 @@ static void took_data(struct vmfd_channel *ch, ssize_t len)
 	dev->readers--;
 	if (len > 0) {
 		if (!dev->next_idx)
-			vmfd_device_look(tr, dev, &ch->buf, len);
+			dev->order_free = vmfd_device_can_order_free(tr, dev) &&
+				vmfd_device_is_order_free(&ch->buf, len);
 		ch->idx = dev->next_idx++;
 		ch->len = len;
 		ch->is_config = false;

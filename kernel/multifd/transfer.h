@@ -33,6 +33,7 @@ struct vmfd_buffer {
 	struct page **pages;
 	struct bio_vec *bvec;
 	unsigned int nr;
+	u32 size;		/* bytes */
 };
 
 /*
@@ -45,7 +46,8 @@ struct vmfd_device {
 	u32 instance_id;
 	u32 index;
 	loff_t pos;		/* owned by whoever reads or has the turn */
-	bool order_free;	/* the stream's first bytes say so, and agreed */
+	bool records;		/* many may read or write the file at once */
+	bool order_free;	/* ... and do, as packet 0 says */
 
 	u32 next_idx;		/* sent: next to give, in order: next to load */
 	u32 packets;		/* sent, or loaded */
@@ -56,7 +58,7 @@ struct vmfd_device {
 	bool done;
 	u32 last_idx;		/* loaded: of the config state packet */
 	u32 max_idx;		/* loaded: highest that came so far */
-	struct ida seen;	/* loaded: every idx that came */
+	struct xarray seen;	/* loaded: every idx that came, a bit each */
 	u64 bytes;
 
 	void *config;		/* NULL: not set, or not here yet */
@@ -180,8 +182,11 @@ int vmfd_device_set_config(struct vmfd_transfer *tr,
 			   const struct vfio_multifd_config *arg);
 int vmfd_device_get_config(struct vmfd_transfer *tr,
 			   struct vfio_multifd_config *arg);
-void vmfd_device_look(struct vmfd_transfer *tr, struct vmfd_device *dev,
-		      const struct vmfd_buffer *buf, size_t len);
+bool vmfd_device_can_order_free(const struct vmfd_transfer *tr,
+				const struct vmfd_device *dev);
+bool vmfd_device_is_order_free(const struct vmfd_buffer *buf, size_t len);
+int vmfd_device_seen(struct vmfd_transfer *tr, struct vmfd_device *dev,
+		     u32 idx);
 ssize_t vmfd_device_read(struct vmfd_device *dev, struct vmfd_buffer *buf);
 ssize_t vmfd_device_write(struct vmfd_device *dev, struct vmfd_buffer *buf,
 			  size_t done, size_t len);

@@ -19,6 +19,9 @@ enum {
 	VMFD_WIRE_VFIO_VERSION	= 0,
 	VMFD_WIRE_VFIO_CONFIG	= 0x1,	/* vfio flags: config state, last packet */
 	VMFD_WIRE_VFIO_DIGEST	= 0x2,	/* vfio flags: @digest is there; ours */
+	VMFD_WIRE_VFIO_FREE	= 0x4,	/* vfio flags: of packet 0; records follow
+					 * in any order; ours
+					 */
 };
 
 /* The first bytes of a channel. */

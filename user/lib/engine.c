@@ -255,6 +255,7 @@ int vmf_engine_add_device(struct vmf_engine *engine, int data_fd,
 {
 	struct vfio_multifd_device arg = {
 		.argsz = sizeof(arg),
+		.flags = VFIO_MULTIFD_DEVICE_RECORDS,
 		.fd = data_fd,
 		.instance_id = instance_id,
 	};

@@ -71,15 +71,16 @@ enum vfio_multifd_state {
  * @VFIO_MULTIFD_REASON_NO_MEMORY: out of memory
  * @VFIO_MULTIFD_REASON_SOCKET: a send or receive failed (see errno)
  * @VFIO_MULTIFD_REASON_EOF: the peer closed a channel before the end
- * @VFIO_MULTIFD_REASON_INIT: a channel's first 64 bytes are not the right ones
+ * @VFIO_MULTIFD_REASON_INIT: a channel starts with another id or uuid
  *	(expected and got: the channel id; equal if the uuid is the wrong one)
- * @VFIO_MULTIFD_REASON_MAGIC: a packet does not start with the magic
- * @VFIO_MULTIFD_REASON_VERSION: unknown packet version
+ * @VFIO_MULTIFD_REASON_MAGIC: a channel or packet does not start with the magic
+ * @VFIO_MULTIFD_REASON_VERSION: unknown version of a channel or packet
  * @VFIO_MULTIFD_REASON_FLAGS: packet flags that were not negotiated
  * @VFIO_MULTIFD_REASON_LENGTH: packet length out of bounds (expected: limit)
  * @VFIO_MULTIFD_REASON_IDSTR: the device name is not terminated
  * @VFIO_MULTIFD_REASON_UNKNOWN_DEVICE: no such device in this transfer
- * @VFIO_MULTIFD_REASON_IDX: idx beyond the limit, or beyond the last packet
+ * @VFIO_MULTIFD_REASON_IDX: idx beyond the limit, or beyond the last packet, or
+ *	the config state's idx is below one that came
  * @VFIO_MULTIFD_REASON_DUPLICATE: this idx came before
  * @VFIO_MULTIFD_REASON_GAP: an idx is missing and can no longer come
  * @VFIO_MULTIFD_REASON_SECOND_CONFIG: a second config state packet
@@ -201,10 +202,17 @@ struct vfio_multifd_channel {
 
 #define VFIO_MULTIFD_ADD_CHANNEL	_IO(VFIO_MULTIFD_IOC, 2)
 
+/*
+ * The caller's word: reading gives whole records of a record stream
+ * (Documentation/record-stream.rst) and writing takes them, many at a time.
+ * Without it the packets of a device are read and loaded in order.
+ */
+#define VFIO_MULTIFD_DEVICE_RECORDS	_BITUL(0)
+
 /**
  * struct vfio_multifd_device - hand over a migration data fd
  * @argsz: size of this structure
- * @flags: must be 0
+ * @flags: VFIO_MULTIFD_DEVICE_RECORDS or 0
  * @fd: data fd, readable for SEND and writable for RECV
  * @instance_id: tells devices with one @idstr apart, normally 0
  * @index: out: names the device in the other calls
@@ -272,7 +280,8 @@ struct vfio_multifd_run {
  * SET (role SEND, READY or SEALED) is what the device's last packet carries;
  * the transfer waits for it.  GET (role RECV) gives it once the device is
  * done.  Errors: -ENOENT (no such device), -E2BIG (over the limit), -EEXIST
- * (set before), -EAGAIN (not here yet), -ENOSPC (no room).
+ * (set before), -EAGAIN (not here yet), -ENOSPC (no room), and GET of a transfer
+ * that failed: its error.
  */
 struct vfio_multifd_config {
 	__u32 argsz;
