@@ -23,7 +23,8 @@ UDEVDIR ?= /usr/lib/udev/rules.d
 kernel := $(CACHE)/$(KERNEL)
 BUILD := $(CURDIR)/build/$(KERNEL)
 RESULTS := $(CURDIR)/build/results
-KSELFTEST_DIR := $(kernel)/source/tools/testing/selftests
+source := $(CACHE)/6.12/source
+KSELFTEST_DIR := $(source)/tools/testing/selftests
 export KERNEL CACHE PREFIX DESTDIR KSELFTEST_DIR
 
 packages := busybox-static gcc gcc-12 iperf3 iproute2 kmod libc6-dev libelf1 libkmod-dev libssl3 \
@@ -35,16 +36,16 @@ help:	## list the verbs
 deps:	## install the packages that are missing (apt-get, as root)
 	@missing=$$(for p in $(packages); do dpkg -s $$p 2>/dev/null | \
 		grep -q '^Status: .* installed' || echo $$p; done); \
-	apt-cache show linux-image-$(KERNEL)-amd64 >/dev/null 2>&1 && [ -z "$$missing" ] || { \
+	apt-cache show linux-image-6.12-amd64 >/dev/null 2>&1 && [ -z "$$missing" ] || { \
 	cmd="apt-get update && apt-get install -y --no-install-recommends $$(echo $$missing)"; \
 	echo "$$cmd"; [ $$(id -u) = 0 ] || { echo "(run this as root)"; exit 1; }; \
 	DEBIAN_FRONTEND=noninteractive sh -c "$$cmd"; }
 
 kernel: $(kernel)/env	## fetch the kernel to build against and to test with
 
-$(kernel)/env $(kernel)/source:
-	@mkdir -p $(kernel)
-	@flock $(kernel) sh -c '[ -e $@ ] || selftests/kernel.sh $(KERNEL) $(kernel) $(@F)'
+$(sort $(kernel)/env $(CACHE)/6.12/env $(source)): | deps
+	@mkdir -p $(@D)
+	@flock $(@D) sh -c '[ -e $@ ] || selftests/kernel.sh $(notdir $(@D)) $(@D) $(@F)'
 
 # Modules are built in a directory of links to their sources, one per kernel.
 kbuild = mkdir -p $(1) && exec 9<$(1) && flock 9 && \
@@ -59,14 +60,14 @@ modules: $(kernel)/env	## build the modules into build/KERNEL/kernel
 	cp $$KMODULES/modules.{order,builtin,builtin.modinfo} $$root && \
 	cp $(BUILD)/kernel/*/*.ko $$root/updates && depmod -b $(BUILD) $$KVER
 
-user:	## build the helper and its library
+user: deps	## build the helper and its library
 	@$(MAKE) -C user
 
-selftests: user $(kernel)/source	## build the tests and the reference VMM
+selftests: user $(source)	## build the tests and the reference VMM
 	@$(MAKE) -C selftests
 
 vm: modules user selftests	## a shell in the virtual machine
-	@selftests/vm.sh
+	@selftests/vm.sh || :
 
 demo: deps modules user selftests	## migrate two devices between two hosts
 	@selftests/vm.sh -t 600 -- selftests/demo.sh
@@ -91,9 +92,9 @@ lint:	## check the sources
 # What only the kernel has is not asked of user space.
 kernel_only := ARRAY_SIZE,BIT_MACRO,CAMELCASE,EMBEDDED_FUNCTION_NAME,PREFER_DEFINED_ATTRIBUTE_MACRO
 kernel_only := $(kernel_only),MACRO_WITH_FLOW_CONTROL,PREFER_KERNEL_TYPES,STRCPY,VOLATILE
-checkpatch := perl $(kernel)/source/scripts/checkpatch.pl --strict --no-tree \
+checkpatch := perl $(source)/scripts/checkpatch.pl --strict --no-tree \
 	--root=$(CURDIR)/kernel --terse --no-summary --quiet --file
-lint-checkpatch: $(kernel)/source
+lint-checkpatch: $(source)
 	@status=0; $(checkpatch) $$(find kernel -name '*.[ch]') || status=1; \
 	$(checkpatch) --ignore $(kernel_only) \
 	$$(find user selftests -name '*.[ch]') || status=1; exit $$status
@@ -104,7 +105,7 @@ lint-warnings: $(kernel)/env
 lint-sparse: $(kernel)/env
 	@$(call kbuild,$(BUILD)-lint,W=1 KCFLAGS=-Werror C=2 CF=-Wsparse-error)
 
-lint-user: $(kernel)/source
+lint-user: $(source)
 	@$(MAKE) -C user O=$(CURDIR)/build/lint/user CFLAGS='-O2 -Wall -Wextra -Werror'
 	@$(MAKE) -C selftests OUTPUT=$(CURDIR)/build/lint/selftests CFLAGS='-O2 -Wall -Wextra -Werror'
 
@@ -115,17 +116,21 @@ lint-man:
 	@mandoc -T lint -W warning Documentation/*.[1-9]
 
 install: modules user	## install the modules, the helper, its library and the rest
-	@. $(kernel)/env && install -D -m 644 -t $(DESTDIR)/lib/modules/$$KVER/updates \
-	$(BUILD)/kernel/*/*.ko && { [ "$(DESTDIR)" ] || depmod $$KVER; }
+	@. $(kernel)/env && root=$(DESTDIR)/lib/modules/$$KVER && \
+	{ [ "$(DESTDIR)" ] || [ -d $$root/kernel ] || { \
+	echo "kernel $$KVER is not installed; try KERNEL=\$$(uname -r)"; exit 1; }; } && \
+	install -D -m 644 -t $$root/updates $(BUILD)/kernel/*/*.ko && \
+	{ [ "$(DESTDIR)" ] || depmod $$KVER; }
 	@$(MAKE) -C user install
 	@install -D -m 644 -t $(DESTDIR)$(PREFIX)/include/linux kernel/include/uapi/linux/vfio_multifd.h
 	@install -D -m 644 -t $(DESTDIR)$(UDEVDIR) user/60-vfio-multifd.rules
 	@for f in Documentation/*.[1-9]; do \
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man$${f##*.} $$f; done
 
-uninstall: $(kernel)/env	## undo install
-	@. $(kernel)/env && rm -f $(DESTDIR)/lib/modules/$$KVER/updates/{vfio_multifd,qemu_vfio_pci}.ko && \
-	{ [ "$(DESTDIR)" ] || depmod $$KVER; }
+uninstall:	## undo install, for all kernels
+	@for module in $(DESTDIR)/lib/modules/*/updates/{vfio_multifd,qemu_vfio_pci}.ko; do \
+	[ -e $$module ] || continue; rm $$module; root=$${module%/updates/*}; \
+	[ "$(DESTDIR)" ] || depmod $${root##*/}; done
 	@$(MAKE) -C user uninstall
 	@rm -f $(DESTDIR)$(PREFIX)/include/linux/vfio_multifd.h $(DESTDIR)$(UDEVDIR)/60-vfio-multifd.rules
 	@for f in Documentation/*.[1-9]; do \

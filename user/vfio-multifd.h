@@ -159,7 +159,8 @@ VMF_API int vmf_engine_cancel(struct vmf_engine *engine);
  * @fd: VFIO device fd; stays the caller's
  * @config_fd: the VMM's config state is read from here at the source, up to
  *	end of file, once `stopped` was told, and written here at the
- *	destination, which closes it; -1 for a device without config state
+ *	destination, which closes it unless the outcome is VMF_SETUP; -1 for a
+ *	device without config state
  * @instance_id: tells devices with one @idstr apart, normally 0
  * @idstr: name, the same at both ends: printable ASCII without spaces
  */
@@ -252,7 +253,7 @@ VMF_API const char *vmf_time_name(enum vmf_time time);
 /**
  * struct vmf_report - how it went, and how it goes
  * @outcome: how it ended
- * @text: what failed, or empty
+ * @text: what failed, even if the transfer did not, or empty
  * @channels: agreed number of channels
  * @packet_size: agreed largest data of a packet, bytes
  * @features: agreed features

@@ -442,7 +442,7 @@ static int run(int argc, char **argv, bool send)
 
 	if (command.params.progress)
 		report_progress_end();
-	if (outcome != VMF_DONE)
+	if (outcome != VMF_DONE || *report.text)
 		fprintf(stderr, PROGRAM ": %s: %s\n",
 			vmf_outcome_name(outcome), report.text);
 	if (command.json)

@@ -141,10 +141,14 @@ static int check_header(struct vmf_message *message, struct vmf_error *error)
 				     "message magic 0x%08x, expected 0x%08x",
 				     magic, VMF_MESSAGE_MAGIC);
 	type = find_type(message->type);
-	if (!type || reserved)
+	if (!type)
 		return vmf_error_set(error, -EPROTO,
-				     "message of unknown type %u, %u",
-				     message->type, reserved);
+				     "message of unknown type %u",
+				     message->type);
+	if (reserved)
+		return vmf_error_set(error, -EPROTO,
+				     "message %s has %u in a reserved field",
+				     type->name, reserved);
 	if (message->length < type->min || message->length > type->max)
 		return vmf_error_set(error, -EPROTO,
 				     "message %s of %u bytes, expected %u to %u",

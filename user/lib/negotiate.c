@@ -233,9 +233,10 @@ int vmf_negotiate_match(struct vmf_session *session,
 				     "the source wants %u channels, the destination takes 1 to %u",
 				     hello->channels, info->max_channels);
 	if (hello->packet_size < info->min_packet ||
-	    hello->packet_size > info->max_packet)
+	    hello->packet_size > info->max_packet ||
+	    hello->packet_size % info->min_packet)
 		return vmf_error_set(&session->error, -EINVAL,
-				     "the source wants packets of %u bytes, the destination takes %u to %u",
+				     "the source wants packets of %u bytes, the destination takes multiples of %u up to %u",
 				     hello->packet_size, info->min_packet,
 				     info->max_packet);
 

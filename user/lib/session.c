@@ -88,6 +88,7 @@ static int lost(struct vmf_session *session, int ret)
 		return ret;
 	close(session->sock);
 	session->sock = -1;
+	session->error = (struct vmf_error){};
 	return 0;
 }
 

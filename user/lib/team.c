@@ -224,20 +224,14 @@ static bool call_moved(struct vmf_session *session, call_t call, uint32_t state,
 	return true;
 }
 
-static int finish(struct vmf_session *session, call_t call, uint32_t state,
-		  char text[static VMF_TEXT_SIZE])
+/* Says in @text for which devices a call failed, and returns their number. */
+static int judge(struct vmf_session *session,
+		 const struct job result[VFIO_MULTIFD_MAX_DEVICES],
+		 char text[static VMF_TEXT_SIZE])
 {
 	const struct vmf_params *params = session->params;
-	struct job result[VFIO_MULTIFD_MAX_DEVICES];
 	int failed = 0;
 	uint32_t i;
-
-	if (!any_moved(session))
-		return 0;
-	if (!call_moved(session, call, state, result)) {
-		snprintf(text, VMF_TEXT_SIZE, "out of memory or of fds");
-		return 1;
-	}
 
 	for (i = 0; i < params->devices; i++) {
 		const char *name = params->device[i].idstr;
@@ -259,23 +253,43 @@ static int finish(struct vmf_session *session, call_t call, uint32_t state,
 	return failed;
 }
 
+static int finish(struct vmf_session *session, call_t call, uint32_t state,
+		  char text[static VMF_TEXT_SIZE])
+{
+	struct job result[VFIO_MULTIFD_MAX_DEVICES];
+
+	if (!any_moved(session))
+		return 0;
+	if (call_moved(session, call, state, result))
+		return judge(session, result, text);
+	snprintf(text, VMF_TEXT_SIZE, "out of memory or of fds");
+	return 1;
+}
+
 static int roll_back(int fd, uint32_t state, int *data_fd)
 {
-	(void)state;
-	(void)data_fd;
-	return vmf_device_roll_back(fd);
+	int ret;
+
+	if (!vmf_device_set_state(fd, state, data_fd))
+		return 0;
+	ret = vmf_device_reset(fd);
+	return ret ? ret : 1;
 }
 
 int vmf_team_roll_back(struct vmf_session *session,
 		       char text[static VMF_TEXT_SIZE])
 {
-	struct job ignored[VFIO_MULTIFD_MAX_DEVICES];
+	int failed = 0;
 
-	/* A device that runs again may use its peers: they answer from here. */
+	/*
+	 * A device that runs again may use its peers: they answer from here.
+	 * One that was reset on the way runs already, and is lost all the same.
+	 */
 	if (session->params->devices > 1)
-		call_moved(session, set_state, VFIO_DEVICE_STATE_RUNNING_P2P,
-			   ignored);
-	return finish(session, roll_back, VFIO_DEVICE_STATE_RUNNING, text);
+		failed = finish(session, roll_back,
+				VFIO_DEVICE_STATE_RUNNING_P2P, text);
+	return failed + finish(session, roll_back, VFIO_DEVICE_STATE_RUNNING,
+			       text);
 }
 
 static int reset(int fd, uint32_t state, int *data_fd)

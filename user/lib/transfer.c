@@ -197,17 +197,13 @@ static void hang_up(struct vmf_session *session, enum vmf_outcome outcome)
 	session->sock = -1;
 }
 
-/* Adds what happened after the error to its text. */
-__attribute__((format(printf, 2, 3)))
-static void append(struct vmf_session *session, const char *fmt, ...)
+/* Adds what happened after the error, if there was one, to its text. */
+static void append(struct vmf_session *session, const char *text)
 {
 	size_t length = strlen(session->error.text);
-	va_list args;
 
-	va_start(args, fmt);
-	vsnprintf(session->error.text + length, VMF_TEXT_SIZE - length, fmt,
-		  args);
-	va_end(args);
+	snprintf(session->error.text + length, VMF_TEXT_SIZE - length, "%s%s",
+		 length ? "; then " : "", text);
 }
 
 /* STOP frees what saving holds; the devices keep their state. */
@@ -217,7 +213,7 @@ static void settle_stopped_source(struct vmf_session *session,
 	char text[VMF_TEXT_SIZE];
 
 	if (vmf_team_stop(session, text))
-		append(session, "; then %s", text);
+		append(session, text);
 	/* A VMM that does not hear it any more changes nothing. */
 	if (outcome == VMF_DONE)
 		vmf_session_event(session, VMF_EVENT_COMMITTED, NULL);
@@ -241,7 +237,7 @@ static enum vmf_outcome settle(struct vmf_session *session,
 			vmf_team_reset(session, text);
 	if (!failed)
 		return outcome;
-	append(session, "; then %s", text);
+	append(session, text);
 	return VMF_LOST;
 }
 
@@ -269,19 +265,21 @@ static enum vmf_outcome end(struct vmf_session *session, int ret)
 	if (outcome == VMF_UNDECIDED && session->role == VFIO_MULTIFD_RECV) {
 		vmf_session_step(session);
 		if (vmf_config_write(session))
-			append(session, "; config state was not written");
+			append(session, "config state was not written");
 	}
 
 	for (i = 0; i < session->params->devices; i++) {
 		if (session->device[i].data_fd >= 0)
 			close(session->device[i].data_fd);
+		if (session->device[i].config_fd >= 0 &&
+		    session->role == VFIO_MULTIFD_RECV && outcome != VMF_SETUP)
+			close(session->device[i].config_fd);
 		free(session->device[i].config);
 	}
 
 	report->outcome = outcome;
-	if (outcome != VMF_DONE)
-		snprintf(report->text, sizeof(report->text), "%s",
-			 session->error.text);
+	snprintf(report->text, sizeof(report->text), "%s",
+		 session->error.text);
 	return outcome;
 }
 
