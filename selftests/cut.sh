@@ -52,7 +52,7 @@ settled() {
 # Starts a destination and a proxy with the options $* before it.
 start_proxied_destination() {
 	port=$((port + 1))
-	start_destination -- --listen $DST4:0 --timeout 3 || return
+	start_destination -- --listen $DST4:0 --timeout 5 || return
 	: >"$work/proxy.log"
 	ip netns exec dst "$proxy" "$@" $DST4 $port $DST4 "$listen_port" \
 		>>"$work/proxy.log" 2>&1 &
@@ -67,7 +67,7 @@ stop_proxy() {
 }
 
 start_proxied_source() {
-	start_source --run-ms=10 -- --timeout 3 --connect $DST4:$port
+	start_source --run-ms=10 -- --timeout 5 --connect $DST4:$port
 }
 
 harmed_migration() {
@@ -117,9 +117,9 @@ at() {
 
 # Who says nothing is no peer: the destination goes on waiting for one.
 at_hello() {
+	src_status=0
 	start_proxied_destination --type=1 --direction=c --cut &&
-		start_proxied_source && src_status=0 || return
-	wait $src_pid || src_status=$?
+		start_proxied_source && { wait $src_pid || src_status=$?; }
 	stop_proxy && [ $src_status = 2 ] && runs src
 	result $? "cut at HELLO: source ends with $src_status"
 	start_source --run-ms=10 -- --connect "$DST4:$listen_port"
@@ -130,7 +130,7 @@ at_hello() {
 # States on the data channels are late, SENT and heartbeats overtake them.
 late_state() {
 	pairs ivshmem-4k || { skip "late state" "no pair of ivshmem-4k"; return; }
-	harmed_migration --late=2500
+	harmed_migration --late=4000
 	migrated && nothing_left
 	result $? "state that comes late"
 	harmed_migration --late=60000
@@ -142,7 +142,7 @@ late_state() {
 # not deliver it after all.
 late_commit() {
 	start_proxied_destination --type=7 --direction=s --stop="$work/src.log" &&
-		start_proxied_source && wait_for "$work/proxy.log" "harm"
+		start_proxied_source && wait_for "$work/proxy.log" "passed"
 	stopped=$?
 	wait_for "$work/src.log" "helper "
 	ip -n dst link set cable down
@@ -166,6 +166,16 @@ two_devices() {
 	harmed_migration --type=6 --direction=c --cut
 	ended 3 3 && consistent && passed src RUNNING STOP && passed src STOP RUNNING
 	result $? "two devices cut at SENT: rolled back by way of P2P"
+
+	# One of them was reset meanwhile: what it held is gone.
+	start_proxied_destination --type=6 --direction=c --stop="$work/dst.log" &&
+		start_proxied_source && wait_for "$work/proxy.log" "passed" &&
+		echo 1 >"/sys/bus/pci/devices/$(device ivshmem-1m 0)/reset"
+	wait_for "$work/dst.log" "helper " && kill -KILL "${line#helper }"
+	wait_both
+	stop_proxy
+	ended 5 3 && grep -q "^event failed lost .*ivshmem-1m lost its state" "$work/src.log"
+	result $? "two devices, one reset: the source says that it is lost"
 }
 
 echo "TAP version 13"

@@ -152,15 +152,20 @@ TEST_F(data_fd, dead_after_reset)
 	expect_dead(_metadata, 0, self->fd);
 }
 
+static int open_reset(struct vfio_device *dev)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset",
+		 dev->bdf);
+	return open(path, O_WRONLY);
+}
+
 /* Who may write to sysfs can reset a device that somebody uses */
 TEST_F(data_fd, dead_after_sysfs_reset)
 {
-	char path[64];
-	int reset;
+	int reset = open_reset(&self->dev);
 
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset",
-		 self->dev.bdf);
-	reset = open(path, O_WRONLY);
 	ASSERT_LE(0, reset);
 	ASSERT_EQ(0, SET_STATE(STOP_COPY, &self->fd));
 	ASSERT_EQ(1, write(reset, "1", 1));
@@ -281,8 +286,24 @@ TEST_F(data_fd, reset_makes_writable)
 				       self->buf, 8));
 }
 
+/* So does one by root, before anybody asks for the state */
+TEST_F(data_fd, sysfs_reset_makes_writable)
+{
+	int reset;
+
+	ASSERT_EQ(0, SET_STATE(STOP_COPY, &self->fd));
+	reset = open_reset(&self->dev);
+	ASSERT_LE(0, reset);
+	ASSERT_EQ(1, write(reset, "1", 1));
+	EXPECT_EQ(0, vfio_region_write(&self->dev, self->dev.kind->memory, 0,
+				       self->buf, 8));
+	ASSERT_EQ(0, vfio_command_set(&self->dev, PCI_COMMAND_MEMORY, true));
+	EXPECT_FALSE(store_faults(self->dev.map, 1));
+}
+
 struct storm {
 	pthread_t thread;
+	struct vfio_device *dev;
 	volatile uint32_t *to;
 	volatile bool stop;
 	uint32_t stored;	/* the last value that was stored */
@@ -297,15 +318,31 @@ static void *store_until_sigbus(void *arg)
 	return NULL;
 }
 
+static void *write_until_busy(void *arg)
+{
+	struct storm *storm = arg;
+	uint32_t next = 1;
+
+	while (!storm->stop &&
+	       !vfio_region_write(storm->dev, storm->dev->kind->memory, 0,
+				  &next, sizeof(next)))
+		storm->stored = next++;
+	return NULL;
+}
+
 /* A store that did not fault is in the stream: none comes too late */
 TEST_F_TIMEOUT(data_fd, no_late_store, 60)
 {
 	for (unsigned int i = 0; i < 20; i++) {
-		struct storm storm = { .to = (void *)self->dev.map };
+		struct storm storm = {
+			.dev = &self->dev,
+			.to = (void *)self->dev.map,
+		};
 		uint32_t value;
 
 		*storm.to = 0;
-		ASSERT_EQ(0, pthread_create(&storm.thread, NULL,
+		ASSERT_EQ(0, pthread_create(&storm.thread, NULL, i % 2 ?
+					    write_until_busy :
 					    store_until_sigbus, &storm));
 		usleep(1000);
 		ASSERT_EQ(0, SET_STATE(STOP_COPY, &self->fd));

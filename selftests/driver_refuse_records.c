@@ -152,6 +152,31 @@ EDIT(record_flags)
 
 REFUSED(record_flags) { edit_record_flags, -EOPNOTSUPP, "flags", TOUCHED };
 
+EDIT(header_flag)
+{
+	edit->part[MEMORY].head.flags = VFIO_RECORD_ORDER_FREE;
+}
+
+REFUSED(header_flag) { edit_header_flag, -EOPNOTSUPP, "flags", TOUCHED };
+
+EDIT(region_of_registers)
+{
+	edit->part[edit->count - 2].head.region = 1;
+}
+
+REFUSED(region_of_registers) {
+	edit_region_of_registers, -EINVAL, "region", TOUCHED
+};
+
+EDIT(offset_of_registers)
+{
+	edit->part[edit->count - 2].head.offset = 4096;
+}
+
+REFUSED(offset_of_registers) {
+	edit_offset_of_registers, -EINVAL, "offset", TOUCHED
+};
+
 EDIT(unknown_tag)
 {
 	struct vfio_record head = { .tag = VFIO_RECORD_END + 1, .length = 8 };

@@ -502,7 +502,7 @@ TEST_F(send, signals)
 	engine_start_all(engine);
 	engine_read_all(engine);
 	ASSERT_EQ(0, engine_switchover(engine->fd));
-	EXPECT_LT(100, storm(engine));
+	EXPECT_LT(10, storm(engine));
 	ASSERT_EQ(0, engine_join_all(engine));
 	pthread_join(feeder.thread, NULL);
 	check_sent(_metadata, engine, source, 2);

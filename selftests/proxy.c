@@ -30,10 +30,12 @@ static const char usage[] =
 "                    \"helper PID\" of FILE\n"
 "  -m, --mute        ... nothing is passed on any more\n"
 "  -s, --stop=FILE   ... the process is stopped whose number is in FILE\n"
+"  -e, --edit=AT=HEX ... from byte AT on it has these bytes\n"
 "  -l, --late=MS     the state on each data channel comes so much later\n"
 "  -h, --help        this text\n"
 "\n"
-"Prints \"ready\" once it listens and a line when it does harm.\n";
+"Prints \"ready\" once it listens, a line when it does harm, and \"passed\" if the\n"
+"message went on.\n";
 
 #define CHANNEL_MAGIC	0x11223344	/* first on a data channel */
 #define MAX_LINKS	128
@@ -55,7 +57,8 @@ struct link {
 	int fd[2];
 };
 
-enum harm { HARM_NONE, HARM_CUT, HARM_KILL, HARM_MUTE, HARM_STOP };
+enum harm { HARM_NONE, HARM_CUT, HARM_KILL, HARM_MUTE, HARM_STOP,
+	    HARM_EDIT };
 
 static struct {
 	enum harm harm;
@@ -64,6 +67,8 @@ static struct {
 	bool after;
 	const char *pid_file;
 	unsigned int late_ms;
+	const char *edit;	/* hex digits */
+	unsigned int edit_at;	/* from the message's first byte */
 } options;
 
 /* protects the links, their number and whether harm was done */
@@ -156,6 +161,17 @@ static bool take(int from, void *data, size_t len)
 	return !len || recv(from, data, len, MSG_WAITALL) == (ssize_t)len;
 }
 
+/* Bytes are put over those of the message, from an offset on */
+static void edit(uint8_t *message, size_t len)
+{
+	size_t at = options.edit_at;
+	const char *hex = options.edit;
+	unsigned int byte;
+
+	for (; at < len && sscanf(hex, "%2x", &byte) == 1; hex += 2)
+		message[at++] = byte;
+}
+
 static bool pass_message(int from, int to, int direction)
 {
 	struct {
@@ -168,14 +184,19 @@ static bool pass_message(int from, int to, int direction)
 	ok = take(from, &message->head, sizeof(message->head));
 	len = be32toh(message->head.length);
 	ok = ok && len <= MAX_BODY && take(from, message->body, len);
+	len += sizeof(message->head);
 	hit = ok && options.harm && direction == options.direction &&
 	      be16toh(message->head.type) == options.type;
 	if (hit && !options.after) {
+		if (options.harm == HARM_EDIT)
+			edit((uint8_t *)message, len);
 		do_harm();
-		ok = options.harm == HARM_KILL || options.harm == HARM_STOP;
+		ok = options.harm != HARM_CUT && options.harm != HARM_MUTE;
 	}
 	if (ok && !is_mute())
-		ok = pass(to, message, sizeof(message->head) + len);
+		ok = pass(to, message, len);
+	if (hit && ok)
+		printf("passed\n");
 	if (hit && options.after)
 		do_harm();
 	free(message);
@@ -278,13 +299,15 @@ static void parse(int argc, char **argv)
 		{ "kill", required_argument, NULL, 'k' },
 		{ "mute", no_argument, NULL, 'm' },
 		{ "stop", required_argument, NULL, 's' },
+		{ "edit", required_argument, NULL, 'e' },
 		{ "late", required_argument, NULL, 'l' },
 		{ "help", no_argument, NULL, 'h' },
 		{}
 	};
+	char *end;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "t:d:ack:ms:l:h", names,
+	while ((option = getopt_long(argc, argv, "t:d:ack:ms:e:l:h", names,
 				     NULL)) != -1) {
 		switch (option) {
 		case 't':
@@ -306,6 +329,11 @@ static void parse(int argc, char **argv)
 		case 's':
 			options.harm = HARM_STOP;
 			options.pid_file = optarg;
+			break;
+		case 'e':
+			options.harm = HARM_EDIT;
+			options.edit_at = strtoul(optarg, &end, 0);
+			options.edit = end + (*end == '=');
 			break;
 		case 'l':
 			options.late_ms = strtoul(optarg, NULL, 0);

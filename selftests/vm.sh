@@ -152,6 +152,10 @@ if [ -t 0 ] && [ -t 1 ]; then
 fi
 if [ $# = 0 ]; then
 	[ "$tty" ] || die "a shell needs a terminal"
+	cat <<-END
+		Devices in pairs, on buses 1, 2, 3...: $pairs
+		The host's files are read-only here; what is written goes with "exit".
+	END
 	set -- bash
 	limit=${limit:-0}
 fi
@@ -161,6 +165,7 @@ KMODULES=$(quote "$KMODULES")
 tty=$(quote "$tty")
 built=$(quote "$build/user")
 export PATH=\$built:\$PATH
+export CACHE=$(quote "${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vfio-multifd}")
 export TERM=$(quote "${TERM:-dumb}") CI=$(quote "${CI:-}")
 job() {
 	cd $(quote "$PWD")

@@ -208,12 +208,25 @@ static void finish_source(void)
 	print_digests();
 }
 
+/* The guest goes on for a while, and is seen to, before it is stopped */
+static void let_run(void)
+{
+	uint64_t before[GUEST_MAX_DEVICES];
+
+	for (unsigned int i = 0; i < vmm.guest.count; i++)
+		before[i] = vmm.guest.device[i].stores;
+	usleep(vmm.run_ms * 1000);
+	pause_vcpus();
+	for (unsigned int i = 0; i < vmm.guest.count; i++)
+		if (vmm.guest.device[i].stores == before[i])
+			printf("%s wrote no more\n", vmm.guest.device[i].name);
+}
+
 static void handle_event(const char *event)
 {
 	printf("event %s\n", event);
 	if (!strcmp(event, "may-stop")) {
-		usleep(vmm.run_ms * 1000);
-		pause_vcpus();
+		let_run();
 		/* a helper that is gone shows soon */
 		if (helper_trigger(&vmm.helper))
 			fprintf(stderr, "vmm: nobody took the trigger\n");

@@ -1,0 +1,155 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# What a helper refuses of its user, and of a peer whose message was changed on
+# the way.
+. "$(dirname "$0")/lib.sh"
+
+proxy=$bin/proxy
+port=7900
+
+# usage NAME STATUS WORDS ARGUMENT...: the helper ends so, and says so
+usage() {
+	name=$1 expected=$2 words=$3 status=0
+	shift 3
+	timeout 20 "$helper" "$@" >"$work/log" 2>&1 </dev/null || status=$?
+	[ $status = "$expected" ] && grep -q -e "$words" "$work/log"
+	good=$?
+	[ $good = 0 ] || sed "s/^/#   $status: /" "$work/log"
+	ok $good "helper: $name"
+}
+
+# edited NAME TYPE DIRECTION AT HEX "STATUS STATUS" WORDS: a message was changed
+edited() {
+	name=$1
+	port=$((port + 1))
+	start_destination -- --listen $DST4:0 --timeout 5 || return
+	: >"$work/proxy.log"
+	ip netns exec dst "$proxy" --type="$2" --direction="$3" --edit="$4=$5" \
+		$DST4 $port $DST4 "$listen_port" >>"$work/proxy.log" 2>&1 &
+	proxy_pid=$!
+	wait_for "$work/proxy.log" ready &&
+		start_source --run-ms=10 -- --timeout 5 --connect $DST4:$port &&
+		wait_both
+	kill $proxy_pid
+	wait $proxy_pid 2>/dev/null
+	ended ${6% *} ${6#* } && runs src && runs dst &&
+		grep -q '^harm' "$work/proxy.log" &&
+		cat "$work/src.log" "$work/dst.log" | grep -q "$7"
+	result $? "$name"
+}
+
+of_user() {
+	usage "no command" 1 "which command"
+	usage "an unknown command" 1 "fly" fly
+	usage "--help" 0 "Usage: vfio-multifd" --help
+	usage "send --help" 0 "--trigger-fd" send --help
+	usage "--version" 0 "^vfio-multifd [0-9]" --version
+	usage "no device" 1 "--device-fd" send --connect 192.0.2.9
+	usage "an fd that is not open" 1 "not an open fd" recv --device-fd 77
+	usage "an fd that is no VFIO device" 1 "is not a VFIO device" recv --device-fd 0
+	usage "an unknown option of a device" 1 "what is" recv --device-fd 0,color=red
+	usage "a timeout of 2 s" 1 "timeout" recv --device-fd 0 --timeout 2
+	usage "a packet size of 5000" 1 "packet-size" \
+		send --connect ::1 --device-fd 0 --packet-size 5000
+	usage "a packet size of 8M" 1 "packet-size" \
+		send --connect ::1 --device-fd 0 --packet-size 8M
+	usage "no channel" 1 "channels" send --connect ::1 --device-fd 0 --channels 0
+	usage "an unknown feature" 1 "takes digest" \
+		send --connect ::1 --device-fd 0 --features magic
+}
+
+# What both ends say in HELLO, from its 12th byte on: two versions, channels,
+# features, packet size, devices, uuid; per device name, instance, flags, what
+# can migrate, sizes of regions, ids, class and revision
+of_source() {
+	edited "HELLO of another version" 1 c 12 00020003 "2 2" "versions 2 to 3"
+	edited "HELLO with no channel" 1 c 16 00000000 "2 2" "wants 0 channels"
+	edited "HELLO with 65 channels" 1 c 16 00000041 "2 2" "wants 65 channels"
+	edited "HELLO with packets of 5000 bytes" 1 c 28 00001388 "2 2" "packets of 5000"
+	edited "HELLO with packets of 8 MiB" 1 c 28 00800000 "2 2" "packets of 8388608"
+	edited "HELLO with 1000 devices" 1 c 32 000003e8 "2 2" "1000 at the source"
+	edited "HELLO with a device more than it has" 1 c 32 00000002 "2 2" "HELLO"
+	edited "HELLO with a space in a name" 1 c 53 20 "2 2" "no proper name"
+	edited "HELLO with another instance" 1 c 311 01 "2 2" "none of this name"
+	edited "HELLO with an unknown flag" 1 c 315 83 "2 2" "unknown flags"
+	edited "HELLO without config state" 1 c 315 00 "2 2" "only the destination has"
+	edited "HELLO of a device that does more" 1 c 323 07 "2 2" "migration flags"
+	edited "HELLO of another region" 1 c 331 ff "2 2" "size of region 0"
+	edited "HELLO of another vendor" 1 c 396 8086 "2 2" "PCI id is 8086"
+	edited "HELLO of another class" 1 c 400 06 "2 2" "PCI class"
+	edited "HELLO of another revision" 1 c 403 77 "2 2" "PCI revision"
+	edited "SENT of other bytes" 6 c 19 ff "3 3" "others came"
+	edited "SENT of other packets" 6 c 27 ff "3 3" "others came"
+	edited "STOPPING that is COMMIT" 5 c 4 0009 "3 2" "COMMIT out of turn"
+}
+
+of_destination() {
+	edited "HELLO_ACK of another version" 2 s 12 0002 "2 2" "version"
+	edited "HELLO_ACK that is READY" 2 s 4 0004 "2 2" "out of turn\|READY"
+	edited "a message without its magic" 4 s 0 00 "2 2" "magic"
+	edited "a message of no type" 4 s 4 00ff "2 2" "unknown type 255"
+	edited "a message with a reserved field" 4 s 6 01 "2 2" "reserved field"
+	edited "a message that is too long" 4 s 8 7fffffff "2 2" "2147483647"
+	edited "HELLO_ACK of other features" 2 s 27 07 "2 2" "features 0x7 were not offered"
+	edited "READY with a body" 4 s 11 04 "2 2" "READY\|progress"
+}
+
+# Somebody else knocks at the port, before a source does.
+strangers() {
+	start_destination -- --listen $DST4:0 --timeout 5
+	for text in "" "GET / HTTP/1.0" "$(printf '\021\042\063\104')AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"; do
+		on_src sh -c "printf '%s\r\n' '$text' | busybox nc -w 1 $DST4 $listen_port" >/dev/null 2>&1
+	done
+	start_source --run-ms=10 -- --connect "$DST4:$listen_port" && wait_both
+	migrated
+	result $? "strangers at the port"
+}
+
+no_port() {
+	: >"$work/dst.log"
+	start_source -- --connect $DST4:65536
+	src_status=0 dst_status=none
+	wait $src_pid || src_status=$?
+	[ $src_status = 1 ] && runs src && grep -q 65536 "$work/src.log"
+	result $? "a port beyond the last"
+}
+
+# Only what was asked to end ends, and what it had stopped runs again.
+ended_by_user() {
+	for side in src dst; do
+		start_destination -- --listen $DST4:0 --timeout 20 &&
+			start_source --run-ms=3000 -- --connect "$DST4:$listen_port" &&
+			wait_for "$work/src.log" "event may-stop" &&
+			wait_for "$work/$side.log" "helper " && kill -TERM "${line#helper }"
+		wait_both
+		ended 2 2 && runs src && runs dst
+		result $? "SIGTERM to the helper of $side"
+	done
+}
+
+json() {
+	start_destination -- --listen $DST4:0 --json &&
+		start_source --run-ms=10 -- --connect "$DST4:$listen_port" --json &&
+		wait_both
+	migrated && for side in src dst; do
+		sed -n 's/^{/{/p' "$work/$side.log" | perl -MJSON::PP -e '
+			my $r = decode_json(<STDIN>);
+			die unless $r->{outcome} eq "done" && $r->{exit} == 0 &&
+				$r->{bytes} > 1 << 19 && @{$r->{devices}} == 1 &&
+				$r->{time_ns}{committed}' || break
+	done
+	result $? "--json"
+}
+
+echo "TAP version 13"
+of_user
+lib_setup
+pairs ivshmem-1m || skip_all "no pair of ivshmem-1m"
+of_source
+of_destination
+strangers
+no_port
+ended_by_user
+json
+finish
