@@ -508,8 +508,9 @@ TEST_F(order, said)
 
 		ASSERT_EQ(0, pipe(pipes));
 		ASSERT_EQ(cases[i].len, write(pipes[1], &first, cases[i].len));
-		file = cases[i].memfd ? engine_memfd(&first, cases[i].len) :
-					pipes[0];
+		file = pipes[0];
+		if (cases[i].memfd)
+			file = engine_memfd(&first, cases[i].len);
 		ASSERT_EQ(0, engine_create(engine, VFIO_MULTIFD_SEND, 1,
 					   cases[i].features, PACKET, 0));
 		ASSERT_EQ(0, engine_add_device_with(engine->fd, cases[i].device,

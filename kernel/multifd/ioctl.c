@@ -234,7 +234,7 @@ static int get_device_status(struct vmfd_transfer *tr, void __user *user)
 	} else if (!dev) {
 		ret = -ENOENT;
 	} else {
-			status.done = dev->done;
+		status.done = dev->done;
 		status.bytes = dev->bytes;
 		status.packets = dev->packets;
 	}
