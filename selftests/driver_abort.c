@@ -127,22 +127,69 @@ TEST_F_TIMEOUT(load, reset_and_written_on, 60)
 	EXPECT_WORKS();
 }
 
+/* As root may.  Return: 0 or a negative errno */
+static int reset_by_sysfs(struct vfio_device *dev)
+{
+	char path[64];
+	int fd, ret = 0;
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset",
+		 dev->bdf);
+	fd = open(path, O_WRONLY);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, "1", 1) != 1)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
 /* Who asks for the end of a load must not take a reset for a success */
 TEST_F_TIMEOUT(load, reset_by_somebody, 60)
 {
-	char path[64];
-	int reset;
-
-	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/reset",
-		 self->target->bdf);
-	reset = open(path, O_WRONLY);
-	ASSERT_LE(0, reset);
 	ASSERT_EQ(0, begin(&self->pair, &self->fd, change_nothing));
-	ASSERT_EQ(1, write(reset, "1", 1));
+	ASSERT_EQ(0, reset_by_sysfs(self->target));
 	EXPECT_EQ(-EIO, vfio_mig_set_state(self->target,
 					   VFIO_DEVICE_STATE_STOP, NULL));
 	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(self->target));
 	EXPECT_TRUE(pair_memory_is(self->target->map, self->target->size, 0));
+	close(self->fd);
+	EXPECT_WORKS();
+}
+
+/* A look at the state does not tell that a load was lost */
+TEST_F_TIMEOUT(load, reset_by_somebody_and_seen, 60)
+{
+	ASSERT_EQ(0, begin(&self->pair, &self->fd, change_nothing));
+	ASSERT_EQ(0, reset_by_sysfs(self->target));
+	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(self->target));
+	EXPECT_EQ(-EIO, vfio_mig_set_state(self->target,
+					   VFIO_DEVICE_STATE_STOP, NULL));
+	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(self->target));
+	EXPECT_EQ(0, vfio_mig_set_state(self->target, VFIO_DEVICE_STATE_STOP,
+					NULL));
+	close(self->fd);
+	EXPECT_WORKS();
+}
+
+/* Whoever resets the device, or opens it, knows */
+TEST_F_TIMEOUT(load, reset_by_somebody_and_user, 60)
+{
+	ASSERT_EQ(0, begin(&self->pair, &self->fd, change_nothing));
+	ASSERT_EQ(0, reset_by_sysfs(self->target));
+	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(self->target));
+	ASSERT_EQ(0, vfio_device_reset(self->target));
+	EXPECT_EQ(0, vfio_mig_set_state(self->target, VFIO_DEVICE_STATE_STOP,
+					NULL));
+	close(self->fd);
+
+	ASSERT_EQ(0, begin(&self->pair, &self->fd, change_nothing));
+	ASSERT_EQ(0, reset_by_sysfs(self->target));
+	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(self->target));
+	testing_close(self->target);
+	ASSERT_EQ(NULL, testing_open(self->target, variant->kind, 1));
+	EXPECT_EQ(0, vfio_mig_set_state(self->target, VFIO_DEVICE_STATE_STOP,
+					NULL));
 	close(self->fd);
 	EXPECT_WORKS();
 }

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <linux/pci_regs.h>
 
 #include "kselftest_harness.h"
 #include "stream.h"
@@ -274,8 +275,16 @@ struct racer {
 	pthread_t thread;
 	struct vfio_device *dev;
 	uint64_t seed;
+	int reset;	/* in sysfs, or -1 */
 	int bad;
 };
+
+static int racer_reset(struct racer *racer)
+{
+	if (racer->reset < 0)
+		return vfio_device_reset(racer->dev);
+	return write(racer->reset, "1", 1) == 1 ? 0 : -errno;
+}
 
 /* Any answer is right but one that the uAPI does not know */
 static void *race(void *arg)
@@ -288,7 +297,7 @@ static void *race(void *arg)
 		int fd = -1, ret;
 
 		if (dice % 8 == 0) {
-			ret = vfio_device_reset(racer->dev);
+			ret = racer_reset(racer);
 			if (ret && ret != -EAGAIN)
 				racer->bad = ret;
 			continue;
@@ -306,13 +315,15 @@ static void *race(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(arcs, race, 120)
+static void run_race(struct __test_metadata *_metadata,
+		     struct vfio_device *dev, int reset)
 {
 	struct racer racers[4] = {};
 
 	for (unsigned int i = 0; i < 4; i++) {
-		racers[i].dev = &self->dev;
+		racers[i].dev = dev;
 		racers[i].seed = i;
+		racers[i].reset = i ? -1 : reset;
 		ASSERT_EQ(0, pthread_create(&racers[i].thread, NULL, race,
 					    &racers[i]));
 	}
@@ -320,8 +331,76 @@ TEST_F_TIMEOUT(arcs, race, 120)
 		pthread_join(racers[i].thread, NULL);
 		EXPECT_EQ(0, racers[i].bad);
 	}
-	ASSERT_EQ(0, vfio_device_reset(&self->dev));
-	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(&self->dev));
+	ASSERT_EQ(0, vfio_device_reset(dev));
+	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(dev));
+}
+
+TEST_F_TIMEOUT(arcs, race, 120)
+{
+	run_race(_metadata, &self->dev, -1);
+}
+
+static int open_sysfs(struct vfio_device *dev, const char *name, int flags)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/%s", dev->bdf,
+		 name);
+	return open(path, flags);
+}
+
+TEST_F_TIMEOUT(arcs, race_with_root, 120)
+{
+	int reset = open_sysfs(&self->dev, "reset", O_WRONLY);
+
+	ASSERT_LE(0, reset);
+	run_race(_metadata, &self->dev, reset);
+	close(reset);
+}
+
+static void *reset_once(void *arg)
+{
+	return (void *)write(*(int *)arg, "1", 1);
+}
+
+/*
+ * A session turned memory decoding on, and ends while root resets the device:
+ * the reset does not put back what the end of the session took back.
+ */
+TEST_F_TIMEOUT(arcs, end_within_reset, 120)
+{
+	int config = open_sysfs(&self->dev, "config", O_RDONLY);
+	int reset = open_sysfs(&self->dev, "reset", O_WRONLY);
+	uint16_t before, within, after;
+	pthread_t thread;
+	void *done;
+	int fd;
+
+	ASSERT_LE(0, config);
+	ASSERT_LE(0, reset);
+	ASSERT_EQ(0, vfio_command_set(&self->dev, PCI_COMMAND_MEMORY, false));
+	ASSERT_EQ(2, pread(config, &before, 2, PCI_COMMAND));
+	for (unsigned int ms = 0; ms < 40; ms += 2) {
+		ASSERT_EQ(0, vfio_mig_set_state(&self->dev,
+						VFIO_DEVICE_STATE_STOP_COPY,
+						&fd));
+		ASSERT_EQ(2, pread(config, &within, 2, PCI_COMMAND));
+		EXPECT_EQ(before | PCI_COMMAND_MEMORY, within);
+		ASSERT_EQ(0, pthread_create(&thread, NULL, reset_once,
+					    &reset));
+		usleep(1000 * ms);
+		vfio_mig_state(&self->dev);
+		pthread_join(thread, &done);
+		EXPECT_EQ(1, (long)done);
+		EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING,
+			  vfio_mig_state(&self->dev));
+		ASSERT_EQ(2, pread(config, &after, 2, PCI_COMMAND));
+		EXPECT_EQ(before, after);
+		close(fd);
+		ASSERT_EQ(0, vfio_device_reset(&self->dev));
+	}
+	close(config);
+	close(reset);
 }
 
 TEST_HARNESS_MAIN

@@ -172,6 +172,8 @@ TEST_F(data_fd, dead_after_sysfs_reset)
 	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(&self->dev));
 	expect_dead(_metadata, 1, self->fd);
 
+	/* told once, though the state was read before */
+	EXPECT_EQ(-EIO, SET_STATE(RESUMING, &self->fd));
 	ASSERT_EQ(0, SET_STATE(RESUMING, &self->fd));
 	ASSERT_EQ(1, write(reset, "1", 1));
 	expect_dead(_metadata, 0, self->fd);

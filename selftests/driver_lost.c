@@ -8,6 +8,7 @@
 #include <linux/pci_regs.h>
 
 #include "kselftest_harness.h"
+#include "pair.h"
 #include "stream.h"
 #include "testing.h"
 
@@ -211,6 +212,18 @@ static long read_for_a_while(int fd)
 	return ret;
 }
 
+/* The recovery may still have the device locked. */
+static int reset(struct vfio_device *dev)
+{
+	int ret = -EAGAIN;
+
+	for (unsigned int i = 0; i < 100 && ret == -EAGAIN; i++) {
+		ret = vfio_device_reset(dev);
+		usleep(50000);
+	}
+	return ret;
+}
+
 TEST_F_TIMEOUT(lost, fatal_error, 60)
 {
 	if (system("modprobe -q aer_inject"))
@@ -218,8 +231,87 @@ TEST_F_TIMEOUT(lost, fatal_error, 60)
 	ASSERT_EQ(0, SET_STATE(STOP_COPY, &self->fd));
 	ASSERT_EQ(0, inject(self->port, FATAL));
 	EXPECT_EQ(-ENODEV, read_for_a_while(self->fd));
+	EXPECT_EQ(VFIO_DEVICE_STATE_ERROR, vfio_mig_state(&self->dev));
+	EXPECT_EQ(-EIO, SET_STATE(STOP, NULL));
+	EXPECT_EQ(-EIO, SET_STATE(STOP, NULL));
+	ASSERT_EQ(0, reset(&self->dev));
 	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(&self->dev));
 	close(self->fd);
+	EXPECT_EQ(0, SET_STATE(STOP, NULL));
+	/* the BARs are gone, and with them the state */
+	EXPECT_EQ(-EIO, SET_STATE(STOP_COPY, &self->fd));
+}
+
+/*
+ * Loads all but the last byte of @stream, and has an error.  Return: the last
+ * result of a write
+ */
+static long fail_loading(struct vfio_device *dev, const char *port,
+			 struct stream *stream)
+{
+	struct segments cut = { 4000, 4000, 0 };
+	long ret;
+	int fd;
+
+	vfio_fill(dev->map, dev->size, 2);
+	ret = stream_save(stream, dev) ?:
+	      vfio_mig_set_state(dev, VFIO_DEVICE_STATE_RESUMING, &fd);
+	if (ret)
+		return ret;
+	stream->len--;
+	ret = stream_write(stream, fd, &cut) ?: inject(port, FATAL);
+	for (unsigned int i = 0; i < 100 && !ret; i++) {
+		usleep(50000);
+		ret = ERRNO(write(fd, "", 0));
+	}
+	stream->len++;
+	close(fd);
+	return ret;
+}
+
+/* What was loaded is wiped, and is not in the way of another load. */
+static void check_loads(struct __test_metadata *_metadata,
+			struct vfio_device *dev, const struct stream *stream)
+{
+	uint8_t *want = malloc(dev->size);
+
+	ASSERT_NE(NULL, want);
+	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(dev));
+	EXPECT_TRUE(pair_memory_is(dev->map, dev->size, 0));
+	EXPECT_EQ(0, stream_load(stream, dev));
+	vfio_fill(want, dev->size, 2);
+	EXPECT_EQ(0, memcmp(want, dev->map, dev->size));
+	free(want);
+}
+
+TEST_F_TIMEOUT(lost, fatal_error_loading, 60)
+{
+	struct stream stream = {};
+
+	if (system("modprobe -q aer_inject"))
+		SKIP(return, "needs the module aer_inject");
+	ASSERT_EQ(-ENODEV, fail_loading(&self->dev, self->port, &stream));
+	EXPECT_EQ(VFIO_DEVICE_STATE_ERROR, vfio_mig_state(&self->dev));
+	EXPECT_EQ(-EIO, SET_STATE(STOP, NULL));
+	/* vfio-pci puts back the BARs that the device has forgotten */
+	ASSERT_EQ(0, vfio_command_set(&self->dev, PCI_COMMAND_MEMORY, true));
+	EXPECT_EQ(VFIO_DEVICE_STATE_ERROR, vfio_mig_state(&self->dev));
+	ASSERT_EQ(0, reset(&self->dev));
+	check_loads(_metadata, &self->dev, &stream);
+	stream_free(&stream);
+}
+
+TEST_F_TIMEOUT(lost, fatal_error_closed, 60)
+{
+	struct stream stream = {};
+
+	if (system("modprobe -q aer_inject"))
+		SKIP(return, "needs the module aer_inject");
+	ASSERT_EQ(-ENODEV, fail_loading(&self->dev, self->port, &stream));
+	testing_close(&self->dev);
+	ASSERT_EQ(NULL, testing_open(&self->dev, variant->kind, 1));
+	check_loads(_metadata, &self->dev, &stream);
+	stream_free(&stream);
 }
 
 /* Such an error loses a transaction, not the device */

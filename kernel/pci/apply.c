@@ -263,6 +263,19 @@ static int claim(struct qvp_load *load, const struct vfio_record *rec)
 	return ret;
 }
 
+/**
+ * qvp_apply_killed - fail a load whose writer is killed
+ * @load: the session
+ *
+ * Return: 0 or an error
+ */
+int qvp_apply_killed(struct qvp_load *load)
+{
+	if (fatal_signal_pending(current))
+		return fail(load, -EIO, "killed while at it");
+	return 0;
+}
+
 static int load_zero(struct qvp_load *load, const struct vfio_record *rec)
 {
 	u64 offset = le64_to_cpu(rec->offset);
@@ -272,9 +285,8 @@ static int load_zero(struct qvp_load *load, const struct vfio_record *rec)
 	while (left) {
 		u64 n = min(left, MAX_CHUNK);
 
-		if (fatal_signal_pending(current))
-			return fail(load, -EIO, "killed while at it");
-		ret = qvp_memory_begin(&load->session);
+		ret = qvp_apply_killed(load) ?:
+		      qvp_memory_begin(&load->session);
 		if (ret)
 			return ret;
 		qvp_memory_zero(load->session.q, offset, n);

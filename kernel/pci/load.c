@@ -96,7 +96,7 @@ static int write_records(struct qvp_load *load, struct iov_iter *from)
 	if (!c.buffer)
 		return -ENOMEM;
 	while (iov_iter_count(from) && !ret) {
-		ret = advance(load, &c, from);
+		ret = qvp_apply_killed(load) ?: advance(load, &c, from);
 		cond_resched();
 	}
 	/* Somebody changed the records since is_whole() saw them. */
@@ -125,6 +125,7 @@ static bool is_whole(struct qvp_load *load, const struct iov_iter *from)
 		if (payload > iov_iter_count(&rest))
 			return false;
 		iov_iter_advance(&rest, payload);
+		cond_resched();
 	}
 	return true;
 }
@@ -211,16 +212,17 @@ int qvp_load_finish(struct qvp_device *q)
 {
 	struct qvp_load *load = container_of(q->session, struct qvp_load,
 					     session);
-	int ret = -EIO;
+	int ret = -EIO, err;
 
 	lockdep_assert_held(&q->state_lock);
 	down_write(&q->core.memory_lock);
+	err = qvp_memory_enable(q);	/* waits for a reset to be over */
 	down_write(&q->chunk_lock);
 	if (!qvp_session_over(&load->session))
 		ret = qvp_apply_complete(load);
 	WRITE_ONCE(load->session.over, true);
 	if (!ret)
-		ret = qvp_memory_enable(q);
+		ret = err;
 	if (!ret) {
 		wmb();	/* the memory is written before the registers are */
 		ret = q->backend->load(q, load->registers);

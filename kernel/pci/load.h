@@ -55,6 +55,7 @@ struct qvp_load {
 	struct qvp_cursor cursor;
 };
 
+int qvp_apply_killed(struct qvp_load *load);
 int qvp_apply_begin(struct qvp_load *load, const struct vfio_record *rec);
 int qvp_apply_memory(struct qvp_load *load, struct qvp_cursor *c,
 		     struct iov_iter *from);

@@ -43,12 +43,14 @@ static int clear(struct qvp_device *q)
 	int ret;
 
 	down_write(&q->core.memory_lock);
+	ret = qvp_memory_enable(q);
 	down_read(&q->chunk_lock);
-	ret = qvp_reset_running(q) ? -EBUSY : qvp_memory_enable(q);
+	if (!ret && qvp_reset_running(q))
+		ret = -EBUSY;
 	if (!ret)
 		q->backend->clear(q);
-	qvp_memory_restore(q);
 	up_read(&q->chunk_lock);
+	qvp_memory_restore(q);
 	up_write(&q->core.memory_lock);
 	return ret;
 }
@@ -66,7 +68,7 @@ static int open_device(struct vfio_device *vdev)
 		if (ret)
 			goto out_disable;
 	}
-	qvp_migrate_open(q);
+	qvp_migrate_start_over(q);
 	vfio_pci_core_finish_enable(&q->core);
 	return 0;
 
@@ -82,7 +84,7 @@ static void close_device(struct vfio_device *vdev)
 	struct device *dev = &q->core.pdev->dev;
 	bool is_awake = !pm_runtime_resume_and_get(dev);
 
-	qvp_migrate_close(q);
+	qvp_migrate_start_over(q);
 	if (is_awake)
 		pm_runtime_put(dev);
 	vfio_pci_core_close_device(vdev);

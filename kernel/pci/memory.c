@@ -99,6 +99,21 @@ static bool in_d0(struct qvp_device *q)
 	return false;
 }
 
+/* A reset of the link, after an error, takes them, and nobody puts them back. */
+static bool has_bars(struct qvp_device *q)
+{
+	unsigned int bar = q->backend->memory_bar;
+	int where = PCI_BASE_ADDRESS_0 + 4 * bar;
+	struct pci_dev *pdev = q->core.pdev;
+	u32 low, high = 0;
+
+	pci_read_config_dword(pdev, where, &low);
+	if (pci_resource_flags(pdev, bar) & IORESOURCE_MEM_64)
+		pci_read_config_dword(pdev, where + 4, &high);
+	low &= PCI_BASE_ADDRESS_MEM_MASK;
+	return ((u64)high << 32 | low) == pci_bus_address(pdev, bar);
+}
+
 static u16 get_command(struct qvp_device *q)
 {
 	u16 command;
@@ -116,28 +131,36 @@ static void set_command(struct qvp_device *q, u16 command)
  * qvp_memory_enable - make the BARs answer
  * @q: the device
  *
- * Return: 0, or -EIO in a low power state or without a device
+ * The config space is locked against a reset, which would have what it puts
+ * back overwritten.  With chunk_lock held, this could wait for a reset forever.
+ *
+ * Return: 0, or -EIO in a low power state, or without a device or its BARs
  */
 int qvp_memory_enable(struct qvp_device *q)
 {
 	u16 command;
+	int ret = 0;
 
 	lockdep_assert_held_write(&q->core.memory_lock);
 	if (!in_d0(q))
 		return -EIO;
+	pci_cfg_access_lock(q->core.pdev);
 	command = get_command(q);
-	if (PCI_POSSIBLE_ERROR(command))
-		return -EIO;
-	if (!(command & PCI_COMMAND_MEMORY)) {
+	if (!has_bars(q)) {
+		ret = -EIO;
+	} else if (!(command & PCI_COMMAND_MEMORY)) {
 		set_command(q, command | PCI_COMMAND_MEMORY);
 		q->decoding = true;
 	}
-	return 0;
+	pci_cfg_access_unlock(q->core.pdev);
+	return ret;
 }
 
 /**
  * qvp_memory_restore - put memory decoding back to what the user wants
  * @q: the device
+ *
+ * Waits for a reset as qvp_memory_enable() does.
  */
 void qvp_memory_restore(struct qvp_device *q)
 {
@@ -147,8 +170,11 @@ void qvp_memory_restore(struct qvp_device *q)
 	if (!q->decoding)
 		return;
 	q->decoding = false;
-	if (!(*wanted & cpu_to_le16(PCI_COMMAND_MEMORY)))
-		set_command(q, get_command(q) & ~PCI_COMMAND_MEMORY);
+	if (*wanted & cpu_to_le16(PCI_COMMAND_MEMORY))
+		return;
+	pci_cfg_access_lock(q->core.pdev);
+	set_command(q, get_command(q) & ~PCI_COMMAND_MEMORY);
+	pci_cfg_access_unlock(q->core.pdev);
 }
 
 static bool is_enabled(struct qvp_device *q)
@@ -216,16 +242,6 @@ void qvp_memory_end(struct qvp_session *s)
 }
 
 /**
- * qvp_memory_drain - wait for chunks that are under way
- * @q: the device, whose session is over
- */
-void qvp_memory_drain(struct qvp_device *q)
-{
-	down_write(&q->chunk_lock);
-	up_write(&q->chunk_lock);
-}
-
-/**
  * qvp_memory_zero - clear a part of the memory
  * @q: the device, with memory decoding on
  * @offset: first byte
@@ -247,24 +263,25 @@ void qvp_memory_zero(struct qvp_device *q, u64 offset, u64 len)
  * qvp_memory_wipe - clear what an unfinished load claimed
  * @q: the device
  *
- * Without D0 it stays claimed until the device is opened again.
+ * Without D0 or its BARs it stays claimed until a reset, a close or an open
+ * finds the device with them.
  *
- * Context: memory_lock is held for writing, or the device is being reset.
+ * Context: no reset is under way and memory_lock is held for writing, or the
+ * caller is the reset.
  */
 void qvp_memory_wipe(struct qvp_device *q)
 {
 	unsigned long pages = bar_pages(q), begin, end;
 	u16 command;
 
-	down_write(&q->chunk_lock);
-	if (!bitmap_empty(q->claimed, pages) && in_d0(q)) {
-		command = get_command(q);
-		set_command(q, command | PCI_COMMAND_MEMORY);
-		for_each_set_bitrange(begin, end, q->claimed, pages)
-			qvp_memory_zero(q, (u64)begin * VFIO_RECORD_ALIGN,
-					(u64)(end - begin) * VFIO_RECORD_ALIGN);
-		bitmap_zero(q->claimed, pages);
-		set_command(q, command);
-	}
-	up_write(&q->chunk_lock);
+	lockdep_assert_held_write(&q->chunk_lock);
+	if (bitmap_empty(q->claimed, pages) || !in_d0(q) || !has_bars(q))
+		return;
+	command = get_command(q);
+	set_command(q, command | PCI_COMMAND_MEMORY);
+	for_each_set_bitrange(begin, end, q->claimed, pages)
+		qvp_memory_zero(q, (u64)begin * VFIO_RECORD_ALIGN,
+				(u64)(end - begin) * VFIO_RECORD_ALIGN);
+	bitmap_zero(q->claimed, pages);
+	set_command(q, command);
 }

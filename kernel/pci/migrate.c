@@ -5,7 +5,7 @@
  * A reset is done with memory_lock held, which is inside state_lock, so it
  * cannot take state_lock itself.  It counts itself: that ends the session,
  * whose chunks look at the number, and lifts the freeze.  Whoever takes
- * state_lock next brings the books in line.
+ * state_lock next brings the books in line.  The loss of the device counts, too.
  */
 
 #include "qvp.h"
@@ -27,21 +27,24 @@ static void set_state(struct qvp_device *q, enum vfio_device_mig_state state)
 	q->state = state;
 }
 
-/* Return: whether a reset has ended a session, and nobody knew */
-static bool lock(struct qvp_device *q)
+static void lock(struct qvp_device *q)
 {
-	bool lost;
+	bool failed;
 	int resets;
 
 	mutex_lock(&q->state_lock);
+	down_read(&q->chunk_lock);
 	resets = atomic_read(&q->resets);
+	failed = q->failed;
+	up_read(&q->chunk_lock);
 	if (resets == q->resets_seen)
-		return false;
-	lost = q->session;
+		return;
+	if (q->session)
+		q->lost = true;
 	qvp_session_end(q);
 	WRITE_ONCE(q->resets_seen, resets);
-	set_state(q, VFIO_DEVICE_STATE_RUNNING);
-	return lost;
+	set_state(q, failed ? VFIO_DEVICE_STATE_ERROR :
+			      VFIO_DEVICE_STATE_RUNNING);
 }
 
 static void unlock(struct qvp_device *q)
@@ -59,8 +62,9 @@ static void unlock(struct qvp_device *q)
  */
 void qvp_migrate_reset_prepare(struct qvp_device *q)
 {
+	down_write(&q->chunk_lock);
 	atomic_inc(&q->resets);
-	qvp_memory_drain(q);
+	up_write(&q->chunk_lock);
 }
 
 /**
@@ -74,18 +78,27 @@ void qvp_migrate_reset_prepare(struct qvp_device *q)
  */
 void qvp_migrate_reset_done(struct qvp_device *q)
 {
+	down_write(&q->chunk_lock);
 	qvp_memory_wipe(q);
+	q->failed = false;
 	atomic_inc(&q->resets);
+	up_write(&q->chunk_lock);
 }
 
 /**
- * qvp_migrate_lost - end the session because the device is lost
+ * qvp_migrate_lost - take note that the device is lost
  * @q: the device
+ *
+ * Ends the session, in ERROR.  A reset is the way out, and wipes the memory.
+ *
+ * Context: the device is locked against remove().
  */
 void qvp_migrate_lost(struct qvp_device *q)
 {
+	down_write(&q->chunk_lock);
+	q->failed = true;
 	atomic_add(2, &q->resets);
-	qvp_memory_drain(q);
+	up_write(&q->chunk_lock);
 }
 
 /**
@@ -95,38 +108,28 @@ void qvp_migrate_lost(struct qvp_device *q)
 void qvp_migrate_sync(struct qvp_device *q)
 {
 	lock(q);
+	q->lost = false;
 	unlock(q);
 }
 
 /**
- * qvp_migrate_open - the device has its first user
+ * qvp_migrate_start_over - the device has its first user, or the last one goes
  * @q: the device
  *
- * Clears what could not be cleared when the last one went.
+ * Ends the session.  What an unfinished load left in the memory goes as well; a
+ * reset that is under way sees to that itself.
  */
-void qvp_migrate_open(struct qvp_device *q)
-{
-	lock(q);
-	down_write(&q->core.memory_lock);
-	qvp_memory_wipe(q);
-	up_write(&q->core.memory_lock);
-	set_state(q, VFIO_DEVICE_STATE_RUNNING);
-	unlock(q);
-}
-
-/**
- * qvp_migrate_close - the device's last user goes
- * @q: the device
- *
- * Ends the session.  What an unfinished load left in the memory goes as well.
- */
-void qvp_migrate_close(struct qvp_device *q)
+void qvp_migrate_start_over(struct qvp_device *q)
 {
 	lock(q);
 	qvp_session_end(q);
 	down_write(&q->core.memory_lock);
-	qvp_memory_wipe(q);
+	down_write(&q->chunk_lock);
+	if (!qvp_reset_running(q))
+		qvp_memory_wipe(q);
+	up_write(&q->chunk_lock);
 	up_write(&q->core.memory_lock);
+	q->lost = false;
 	set_state(q, VFIO_DEVICE_STATE_RUNNING);
 	unlock(q);
 }
@@ -180,8 +183,10 @@ static struct file *migration_set_state(struct vfio_device *vdev,
 	 * Who takes a device from RESUMING to STOP must not be told that it is
 	 * loaded when root has reset it meanwhile.
 	 */
-	if (lock(q) || q->state == VFIO_DEVICE_STATE_ERROR)
+	lock(q);
+	if (q->lost || q->state == VFIO_DEVICE_STATE_ERROR)
 		filp = ERR_PTR(-EIO);
+	q->lost = false;
 	while (!IS_ERR(filp) && q->state != state) {
 		ret = vfio_mig_get_next_state(vdev, q->state, state, &next);
 		filp = ret ? ERR_PTR(ret) : step(q, next);

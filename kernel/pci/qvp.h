@@ -10,6 +10,7 @@
  *	state_lock			no user memory from here on
  *	write_gate			held for reading, user memory is touched
  *	vfio_pci_core_device.memory_lock
+ *	pci_cfg_access_lock()		a reset holds it
  *	chunk_lock
  * state_lock and the locks of a session are never held together.
  */
@@ -84,13 +85,16 @@ struct qvp_session {
  * @size: bytes of @memory
  * @registers: the register BAR
  * @claimed: pages of @memory that a load took which is not finished; bits are
- *	set by a chunk, and cleared with memory_lock or @chunk_lock held for
- *	writing
+ *	set by a chunk, and cleared with @chunk_lock held for writing
  * @chunk_lock: see below
  * @state_lock: see below
  * @state: the migration state
  * @session: the session of STOP_COPY or RESUMING, else NULL
- * @resets: grows when a reset begins and when it is over; odd between them
+ * @lost: a reset has ended a session, and the user was not told
+ * @resets: grows when a reset begins and when it is over, odd between them,
+ *	and when the device is lost
+ * @failed: no reset has come since the device was lost; protected by
+ *	@chunk_lock, as changes of @resets are
  * @resets_seen: what @resets was when @state and @session were last right
  * @write_gate: see below
  * @frozen: users must not write to BARs; protected by memory_lock
@@ -111,11 +115,13 @@ struct qvp_device {
 	 * one does not take memory_lock, all others do.
 	 */
 	struct rw_semaphore chunk_lock;
-	/* Protects @state, @session and @resets_seen */
+	/* Protects @state, @session, @lost and @resets_seen */
 	struct mutex state_lock;
 	enum vfio_device_mig_state state;
 	struct qvp_session *session;
+	bool lost;
 	atomic_t resets;
+	bool failed;
 	int resets_seen;
 	/* Held for reading by write() to a BAR: @frozen is set without any */
 	struct rw_semaphore write_gate;
@@ -142,8 +148,7 @@ static inline bool qvp_reset_pending(struct qvp_device *q)
 }
 
 extern const struct vfio_migration_ops qvp_migrate_ops;
-void qvp_migrate_open(struct qvp_device *q);
-void qvp_migrate_close(struct qvp_device *q);
+void qvp_migrate_start_over(struct qvp_device *q);
 void qvp_migrate_reset_prepare(struct qvp_device *q);
 void qvp_migrate_reset_done(struct qvp_device *q);
 void qvp_migrate_lost(struct qvp_device *q);
@@ -181,7 +186,6 @@ int qvp_memory_enable(struct qvp_device *q);
 void qvp_memory_restore(struct qvp_device *q);
 int qvp_memory_begin(struct qvp_session *s);
 void qvp_memory_end(struct qvp_session *s);
-void qvp_memory_drain(struct qvp_device *q);
 void qvp_memory_zero(struct qvp_device *q, u64 offset, u64 len);
 void qvp_memory_wipe(struct qvp_device *q);
 

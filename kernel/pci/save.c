@@ -210,6 +210,8 @@ static ssize_t read_records(struct qvp_save *save, struct iov_iter *to)
 	ssize_t done = 0, n;
 
 	do {
+		if (fatal_signal_pending(current))
+			return done ?: -EINTR;
 		n = put_next(save, to);
 		if (n <= 0)
 			return done ?: n;
