@@ -12,6 +12,7 @@
 #include <linux/module.h>
 #include <linux/pm_runtime.h>
 
+#include "compat.h"
 #include "qvp.h"
 
 static int init(struct vfio_device *vdev)
@@ -103,6 +104,8 @@ static const struct vfio_device_ops device_ops = {
 	.mmap = qvp_access_mmap,
 	.request = vfio_pci_core_request,
 	.match = vfio_pci_core_match,
+	QVP_REGION_INFO_OPS
+	QVP_MATCH_TOKEN_OPS
 	.bind_iommufd = vfio_iommufd_physical_bind,
 	.unbind_iommufd = vfio_iommufd_physical_unbind,
 	.attach_ioas = vfio_iommufd_physical_attach_ioas,
