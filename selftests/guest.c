@@ -21,7 +21,7 @@ static int map_ram(struct guest *guest)
 
 	if (ram == MAP_FAILED)
 		return -errno;
-	return vfio_dma_map(guest->container, ram, RAM_IOVA, RAM_SIZE);
+	return vfio_dma_map(&guest->container, ram, RAM_IOVA, RAM_SIZE);
 }
 
 /* The addresses of the devices are in their vfio.bdf */
@@ -29,18 +29,18 @@ int guest_open(struct guest *guest)
 {
 	int ret;
 
-	guest->container = vfio_container_open();
-	if (guest->container < 0) {
-		fprintf(stderr, "no type1v2 container in /dev/vfio/vfio: %s\n",
-			strerror(-guest->container));
-		return guest->container;
+	ret = vfio_container_open(&guest->container);
+	if (ret) {
+		fprintf(stderr, "neither /dev/iommu nor /dev/vfio/vfio: %s\n",
+			strerror(-ret));
+		return ret;
 	}
 	for (unsigned int i = 0; i < guest->count; i++) {
 		struct guest_device *device = &guest->device[i];
 		char bdf[VFIO_BDF_SIZE];
 
 		memcpy(bdf, device->vfio.bdf, sizeof(bdf));
-		ret = vfio_device_open(&device->vfio, guest->container, bdf);
+		ret = vfio_device_open(&device->vfio, &guest->container, bdf);
 		if (!ret)
 			ret = config_init(&device->config, &device->vfio);
 		if (ret) {

@@ -34,7 +34,7 @@ struct guest_device {
 };
 
 struct guest {
-	int container;
+	struct vfio_container container;
 	unsigned int count;
 	struct guest_device device[GUEST_MAX_DEVICES];
 };

@@ -20,7 +20,8 @@ const char *testing_open(struct vfio_device *dev, const struct vfio_kind *kind,
 	const char *driver = kind->backend == VFIO_NONE ? "vfio-pci" :
 							  VFIO_DRIVER;
 	char bdf[VFIO_BDF_SIZE], text[128];
-	int container, ret;
+	struct vfio_container container;
+	int ret;
 
 	if (getuid())
 		return "needs root";
@@ -36,14 +37,13 @@ const char *testing_open(struct vfio_device *dev, const struct vfio_kind *kind,
 			 nth + 1, kind->name);
 		return reason;
 	}
-	container = vfio_container_open();
-	if (container < 0)
-		return "no /dev/vfio/vfio with a type1v2 IOMMU";
+	if (vfio_container_open(&container))
+		return "neither /dev/iommu nor /dev/vfio/vfio with a type1v2 IOMMU";
 	ret = vfio_bind(bdf, driver);
 	if (!ret)
-		ret = vfio_device_open(dev, container, bdf);
+		ret = vfio_device_open(dev, &container, bdf);
 	if (ret) {
-		close(container);
+		vfio_container_close(&container);
 		snprintf(reason, sizeof(reason), "!%s does not open: %s", bdf,
 			 strerror(-ret));
 		return reason;
@@ -55,5 +55,5 @@ const char *testing_open(struct vfio_device *dev, const struct vfio_kind *kind,
 void testing_close(struct vfio_device *dev)
 {
 	vfio_device_close(dev);
-	close(dev->container);
+	vfio_container_close(&dev->container);
 }

@@ -170,7 +170,7 @@ int vfio_find(const struct vfio_kind *kind, unsigned int nth, char *bdf)
 }
 
 /* Name of a link's target: the driver, the IOMMU group */
-static int read_link(const char *bdf, const char *link, char *name, size_t size)
+int vfio_link(const char *bdf, const char *link, char *name, size_t size)
 {
 	char path[PATH_MAX], target[PATH_MAX];
 	ssize_t len;
@@ -186,7 +186,7 @@ static int read_link(const char *bdf, const char *link, char *name, size_t size)
 
 int vfio_driver(const char *bdf, char *driver, size_t size)
 {
-	return read_link(bdf, "driver", driver, size);
+	return vfio_link(bdf, "driver", driver, size);
 }
 
 int vfio_unbind(const char *bdf)
@@ -221,60 +221,6 @@ int vfio_bind(const char *bdf, const char *driver)
 	return ret;
 }
 
-int vfio_container_open(void)
-{
-	int fd = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
-
-	if (fd < 0)
-		return -errno;
-	if (ioctl(fd, VFIO_GET_API_VERSION) != VFIO_API_VERSION ||
-	    ioctl(fd, VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) != 1) {
-		close(fd);
-		return -ENOTSUP;
-	}
-	return fd;
-}
-
-int vfio_dma_map(int container, void *addr, uint64_t iova, uint64_t size)
-{
-	struct vfio_iommu_type1_dma_map map = {
-		.argsz = sizeof(map),
-		.flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
-		.vaddr = (uintptr_t)addr,
-		.iova = iova,
-		.size = size,
-	};
-
-	return ioctl(container, VFIO_IOMMU_MAP_DMA, &map) ? -errno : 0;
-}
-
-static int open_group(const char *bdf, int container)
-{
-	struct vfio_group_status status = { .argsz = sizeof(status) };
-	char number[NAME_MAX], path[PATH_MAX];
-	int fd, ret;
-
-	ret = read_link(bdf, "iommu_group", number, sizeof(number));
-	if (ret)
-		return ret;
-	snprintf(path, sizeof(path), "/dev/vfio/%s", number);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (ioctl(fd, VFIO_GROUP_GET_STATUS, &status) ||
-	    ioctl(fd, VFIO_GROUP_SET_CONTAINER, &container))
-		goto fail;
-	/* The first group decides, for the others it is set already */
-	if (ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU) &&
-	    errno != EINVAL)
-		goto fail;
-	return fd;
-fail:
-	ret = -errno;
-	close(fd);
-	return ret;
-}
-
 static int read_regions(struct vfio_device *dev)
 {
 	for (unsigned int i = 0; i <= VFIO_PCI_CONFIG_REGION_INDEX; i++) {
@@ -287,7 +233,8 @@ static int read_regions(struct vfio_device *dev)
 	return 0;
 }
 
-int vfio_device_open(struct vfio_device *dev, int container, const char *bdf)
+int vfio_device_open(struct vfio_device *dev, struct vfio_container *container,
+		     const char *bdf)
 {
 	int ret;
 
@@ -296,14 +243,9 @@ int vfio_device_open(struct vfio_device *dev, int container, const char *bdf)
 	dev->kind = vfio_identify(bdf, &dev->size);
 	if (!dev->kind)
 		return -ENODEV;
-	dev->group = open_group(bdf, container);
-	if (dev->group < 0)
-		return dev->group;
-	dev->fd = ioctl(dev->group, VFIO_GROUP_GET_DEVICE_FD, bdf);
-	if (dev->fd < 0) {
-		ret = -errno;
-		goto close_group;
-	}
+	dev->fd = vfio_container_device(container, bdf, &dev->group);
+	if (dev->fd < 0)
+		return dev->fd;
 	ret = read_regions(dev);
 	if (!ret)
 		ret = vfio_command_set(dev, PCI_COMMAND_MEMORY |
@@ -320,9 +262,7 @@ int vfio_device_open(struct vfio_device *dev, int container, const char *bdf)
 	return 0;
 
 close_device:
-	close(dev->fd);
-close_group:
-	close(dev->group);
+	vfio_device_close(dev);
 	return ret;
 }
 
@@ -331,7 +271,8 @@ void vfio_device_close(struct vfio_device *dev)
 	if (dev->map)
 		munmap(dev->map, dev->size);
 	close(dev->fd);
-	close(dev->group);
+	if (dev->group >= 0)
+		close(dev->group);
 }
 
 int vfio_device_reset(struct vfio_device *dev)

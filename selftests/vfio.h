@@ -12,26 +12,6 @@
 #include <sys/types.h>
 #include <linux/vfio.h>
 
-/* Newer than the headers of some distributions */
-#ifndef VFIO_DEVICE_FEATURE_MIG_DATA_SIZE
-#define VFIO_DEVICE_FEATURE_MIG_DATA_SIZE 9
-struct vfio_device_feature_mig_data_size {
-	__aligned_u64 stop_copy_length;
-};
-#endif
-#ifndef VFIO_MIGRATION_PRE_COPY
-#define VFIO_MIGRATION_PRE_COPY	(1 << 2)
-#define VFIO_DEVICE_STATE_PRE_COPY	6
-#define VFIO_DEVICE_STATE_PRE_COPY_P2P	7
-struct vfio_precopy_info {
-	__u32 argsz;
-	__u32 flags;
-	__aligned_u64 initial_bytes;
-	__aligned_u64 dirty_bytes;
-};
-
-#define VFIO_MIG_GET_PRECOPY_INFO _IO(VFIO_TYPE, VFIO_BASE + 21)
-#endif
 #define VFIO_DEVICE_NUM_STATES	8
 
 #define VFIO_DRIVER	"qemu_vfio_pci"	/* module and PCI driver */
@@ -76,11 +56,23 @@ extern const struct vfio_kind *const vfio_kinds[];	/* ends with NULL */
 #define VFIO_BDF_SIZE	13	/* "0000:00:00.0" */
 
 /**
+ * struct vfio_container - what devices share: address space and isolation
+ * @fd: of a container or an iommufd
+ * @iommufd: which of the two
+ * @ioas: the iommufd's address space
+ */
+struct vfio_container {
+	int fd;
+	bool iommufd;
+	uint32_t ioas;
+};
+
+/**
  * struct vfio_device - an open device
  * @bdf: its PCI address
  * @kind: what it is
- * @container: container fd, if the device owns it
- * @group: group fd
+ * @container: its container, if it has one for itself
+ * @group: group fd, or -1
  * @fd: device fd
  * @region: from VFIO_DEVICE_GET_REGION_INFO
  * @size: bytes of its memory
@@ -89,7 +81,7 @@ extern const struct vfio_kind *const vfio_kinds[];	/* ends with NULL */
 struct vfio_device {
 	char bdf[VFIO_BDF_SIZE];
 	const struct vfio_kind *kind;
-	int container;
+	struct vfio_container container;
 	int group;
 	int fd;
 	struct vfio_region_info region[VFIO_PCI_NUM_REGIONS];
@@ -110,9 +102,16 @@ int vfio_driver(const char *bdf, char *driver, size_t size);
 int vfio_bind(const char *bdf, const char *driver);
 int vfio_unbind(const char *bdf);
 
-int vfio_container_open(void);
-int vfio_dma_map(int container, void *addr, uint64_t iova, uint64_t size);
-int vfio_device_open(struct vfio_device *dev, int container, const char *bdf);
+int vfio_link(const char *bdf, const char *link, char *name, size_t size);
+
+int vfio_container_open(struct vfio_container *container);
+void vfio_container_close(struct vfio_container *container);
+int vfio_container_device(struct vfio_container *container, const char *bdf,
+			  int *group);
+int vfio_dma_map(struct vfio_container *container, void *addr, uint64_t iova,
+		 uint64_t size);
+int vfio_device_open(struct vfio_device *dev, struct vfio_container *container,
+		     const char *bdf);
 void vfio_device_close(struct vfio_device *dev);
 int vfio_device_reset(struct vfio_device *dev);
 
