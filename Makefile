@@ -5,6 +5,7 @@
 # Variables:
 #	KERNEL	the kernel to build against and to test with: a name that
 #		selftests/kernel.sh knows, or a release with headers in /lib/modules
+#	KERNELS	those that "test" runs on
 #	CACHE	where fetched kernels stay; remove it to fetch them anew
 #	PARTS	which modules to build, of "multifd pci"
 #	PAIRS	the devices in the virtual machine, see "selftests/vm.sh -h"
@@ -16,6 +17,7 @@
 
 SHELL := /bin/bash
 KERNEL ?= 6.12
+KERNELS ?= 6.12
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vfio-multifd
 PREFIX ?= /usr/local
 UDEVDIR ?= /usr/lib/udev/rules.d
@@ -27,7 +29,7 @@ source := $(CACHE)/6.12/source
 KSELFTEST_DIR := $(source)/tools/testing/selftests
 export KERNEL CACHE PREFIX DESTDIR KSELFTEST_DIR
 
-packages := busybox-static gcc gcc-12 iperf3 iproute2 kmod libc6-dev libelf1 libkmod-dev libssl3 \
+packages := bc bison busybox-static flex gcc gcc-12 iperf3 iproute2 kmod libc6-dev libelf-dev libkmod-dev libssl3 \
 	make mandoc perl pkg-config python3-docutils qemu-system-x86 sparse xz-utils
 
 help:	## list the verbs
@@ -43,9 +45,10 @@ deps:	## install the packages that are missing (apt-get, as root)
 
 kernel: $(kernel)/env	## fetch the kernel to build against and to test with
 
-$(sort $(kernel)/env $(CACHE)/6.12/env $(source)): | deps
+# Asks each time: kernel.sh knows whether what is there is still what is wanted.
+$(sort $(kernel)/env $(CACHE)/6.12/env $(source)): deps
 	@mkdir -p $(@D)
-	@flock $(@D) sh -c '[ -e $@ ] || selftests/kernel.sh $(notdir $(@D)) $(@D) $(@F)'
+	@flock $(@D) selftests/kernel.sh $(notdir $(@D)) $(@D) $(@F)
 
 # Modules are built in a directory of links to their sources, one per kernel.
 kbuild = mkdir -p $(1) && exec 9<$(1) && flock 9 && \
@@ -76,9 +79,20 @@ bench: deps modules user selftests	## measure, against two baselines
 	@mkdir -p $(RESULTS)
 	@selftests/vm.sh -t 1800 -o $(RESULTS) -- selftests/bench.sh
 
-test: deps modules user selftests	## lint, and run all tests in the virtual machine
-	@mkdir -p $(RESULTS)
-	@selftests/check.sh $(RESULTS)
+test: $(KERNELS:%=modules-%) selftests	## lint, and run all tests in a virtual machine
+	@selftests/check.sh $(RESULTS) $(KERNELS)
+
+test-all:	## test with the debug kernels, too
+	@$(MAKE) --no-print-directory test KERNELS='6.12 6.12-debug 7.x-debug'
+
+# A kernel that cannot be had, which kernel.sh says by 4, is skipped and said.
+$(KERNELS:%=modules-%): modules-%: user
+	@mkdir -p $(RESULTS) && rm -f $(RESULTS)/$*.skip && mkdir -p $(CACHE)/$*
+	@status=0; flock $(CACHE)/$* selftests/kernel.sh $* $(CACHE)/$* env 2>$(RESULTS)/$*.err || status=$$?; \
+	cat $(RESULTS)/$*.err >&2; case $$status in \
+	0) $(MAKE) --no-print-directory modules KERNEL=$* ;; \
+	4) tail -n 1 $(RESULTS)/$*.err >$(RESULTS)/$*.skip ;; \
+	*) exit $$status ;; esac
 
 # One line of TAP per check; what a check printed comes before it if it failed.
 checks := checkpatch warnings sparse user rst man
@@ -143,5 +157,5 @@ clean:	## remove what was built; fetched kernels stay
 
 # "deps" comes before what needs it; the makes below still run in parallel.
 .NOTPARALLEL:
-.PHONY: help deps kernel modules user selftests vm demo bench test lint $(checks:%=lint-%) \
+.PHONY: help deps kernel modules $(KERNELS:%=modules-%) user selftests vm demo bench test test-all lint $(checks:%=lint-%) \
 	install uninstall clean

@@ -3,8 +3,11 @@
 #
 # kernel.sh NAME DIR [source] - put a kernel to build and test against into DIR
 #
-# NAME is 6.12, Debian 12's stock kernel of that name, or the release of an
-# installed kernel with headers, as "uname -r" prints it.
+# NAME is one of
+#	6.12		Debian 12's stock kernel of that name
+#	6.12-debug	built from its source with debug.config
+#	7.x-debug	the same of the newest 7.x that Debian has, in any suite
+# or the release of an installed kernel with headers, as "uname -r" prints it.
 #
 # Without "source": the image, its modules and the headers, and DIR/env, which
 # both make and sh can read:
@@ -14,9 +17,13 @@
 #	KMODULES	the directory of modules, to be seen at /lib/modules/KVER
 # With "source": DIR/source, the few files that only the kernel's source has.
 #
+# What is there and of the version and config that is wanted stays.  Exits with
+# 4 if Debian's server has no such kernel or cannot be reached.
+#
 # Nothing is installed: packages are downloaded, and unpacked below DIR.
 set -eu
 
+here=$(cd "$(dirname "$0")" && pwd)
 name=$1
 dir=$(mkdir -p "$2" && cd "$2" && pwd)
 part=${3:-env}
@@ -33,9 +40,14 @@ unpack() {
 	rm -r "$dir/deb"
 }
 
+# The package that linux-image-$1-amd64 stands for
+find_image() {
+	apt-cache depends "linux-image-$1-amd64" 2>/dev/null |
+		sed -n 's/.*Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1
+}
+
 debian_env() {
-	image=$(apt-cache depends "linux-image-$1-amd64" |
-		sed -n 's/.*Depends: \(linux-image-[^ ]*\)$/\1/p' | head -n 1)
+	image=$(find_image "$1")
 	[ "$image" ] || {
 		echo "linux-image-$1-amd64 is in no package list: Debian 12 has it in bookworm-security" >&2
 		exit 1
@@ -61,8 +73,69 @@ debian_env() {
 	END
 }
 
+# Fetches the newest linux-source of a 7.x, from whatever suite has it.  The
+# lists of these suites stay out of the machine's own.
+fetch_newest() {
+	lists=$dir/lists
+	mkdir -p "$lists/partial" "$dir/deb"
+	mirror=$(apt-get indextargets --format '$(SITE)' | grep -m 1 'debian/*$' ||
+		echo http://deb.debian.org/debian)
+	for suite in bookworm-backports trixie-backports sid experimental; do
+		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
+	done >"$dir/suites.list"
+	apt="-qq -o Dir::Etc::sourcelist=$dir/suites.list -o Dir::Etc::sourceparts=-"
+	apt="$apt -o Dir::State::lists=$lists -o APT::Sandbox::User=root"
+	apt="$apt -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache="
+	apt-get $apt update >&2 || return
+	package=$(apt-cache $apt pkgnames linux-source-7. | sort -V | tail -n 1)
+	[ "$package" ] || return
+	(cd "$dir/deb" && apt-get $apt download "$package")
+	rm -rf "$lists"
+}
+
+# Builds a kernel and its modules, and keeps what other modules need to be built.
+build() {
+	tree=$dir/tree
+	rm -rf "$tree" "$dir/root"
+	mkdir -p "$tree" "$dir/root/boot"
+	dpkg --fsys-tarfile "$dir"/deb/*.deb |
+		tar -xO --wildcards './usr/src/linux-source-*.tar.xz' |
+		tar -xJ -C "$tree" --strip-components=1
+	rm -r "$dir/deb"
+	make="make -s -C $tree -j$(nproc) LOCALVERSION= KBUILD_BUILD_TIMESTAMP=1970-01-01"
+	$make KCONFIG_ALLCONFIG="$here/debug.config" allnoconfig
+	check_config
+	$make bzImage modules
+	kver=$($make kernelrelease)
+	cp "$tree/arch/x86/boot/bzImage" "$dir/root/boot/vmlinuz-$kver"
+	cp "$tree/.config" "$dir/root/boot/config-$kver"
+	$make INSTALL_MOD_PATH="$dir/root" DEPMOD=true modules_install
+	rm -f "$dir/root/lib/modules/$kver/build"
+	headers=$dir/root/usr/src/linux-headers-$kver
+	$make run-command KBUILD_RUN_COMMAND="\$(srctree)/scripts/package/install-extmod-build $headers"
+	rm -rf "$tree"
+	depmod -b "$dir/root" "$kver"
+	cat >"$dir/env.new" <<-END
+	KVER=$kver
+	KDIR=$headers
+	KIMAGE=$dir/root/boot/vmlinuz-$kver
+	KMODULES=$dir/root/lib/modules/$kver
+	END
+}
+
+# Kconfig drops silently what it cannot have.
+check_config() {
+	missing=$(sed '/^# What newer/,$d' "$here/debug.config" | grep '^CONFIG' |
+		grep -vxFf "$tree/.config" || :)
+	[ ! "$missing" ] || {
+		echo "debug.config has what this kernel cannot have:" >&2
+		echo "$missing" >&2
+		exit 1
+	}
+}
+
 debian_source() {
-	echo "fetching checkpatch and the kselftest headers of linux-source-$1" >&2
+	echo "fetching checkpatch and headers for the tests of linux-source-$1" >&2
 	rm -rf "$dir/deb" "$dir/source.new"
 	mkdir -p "$dir/source.new"
 	fetch "linux-source-$1"
@@ -71,30 +144,64 @@ debian_source() {
 		tar -xJ -C "$dir/source.new" --strip-components=1 --wildcards \
 		'*/scripts/checkpatch.pl' '*/scripts/spelling.txt' \
 		'*/scripts/const_structs.checkpatch' \
+		'*/include/uapi/linux/vfio.h' '*/include/uapi/linux/iommufd.h' \
 		'*/tools/testing/selftests/kselftest*' \
 		'*/tools/testing/selftests/run_kselftest.sh'
+	# what "make headers" would do with these two
+	mkdir -p "$dir/source.new/usr/include"
+	mv "$dir/source.new/include/uapi/linux" "$dir/source.new/usr/include"
+	sed -i 's/\<__user //' "$dir"/source.new/usr/include/linux/*.h
 	rm -r "$dir/deb"
 }
 
 installed_env() {
 	cat >"$dir/env.new" <<-END
-	KVER=$1
-	KDIR=/lib/modules/$1/build
-	KIMAGE=/boot/vmlinuz-$1
-	KMODULES=/lib/modules/$1
+	KVER=$name
+	KDIR=/lib/modules/$name/build
+	KIMAGE=/boot/vmlinuz-$name
+	KMODULES=/lib/modules/$name
 	END
 }
 
-case $name in
-6.12)
+# What DIR/env is to be made of; empty where nothing tells
+key() {
+	case $name-$part in
+	6.12-env | 6.12-source) find_image 6.12 ;;
+	6.12-debug-env) echo "$(find_image 6.12) $(cksum <"$here/debug.config")" ;;
+	7.x-debug-env) cksum <"$here/debug.config" ;;
+	esac
+}
+
+key=$(key)
+if [ -e "$dir/$part" ] && { [ ! "$key" ] || [ "$key" = "$(cat "$dir/$part.key" 2>/dev/null)" ]; }; then
+	exit 0
+fi
+rm -f "$dir/$part.key"
+case $name-$part in
+6.12-env | 6.12-source)
 	debian_"$part" "$name"
+	;;
+6.12-debug-env)
+	echo "building kernel $name in $dir, in about 10 minutes" >&2
+	fetch linux-source-6.12
+	build
+	;;
+7.x-debug-env)
+	fetch_newest || {
+		rm -rf "$dir/deb"
+		echo "no linux-source-7.x in Debian's backports, sid or experimental, or no server" >&2
+		exit 4
+	}
+	echo "building $package in $dir, in about 10 minutes" >&2
+	build
 	;;
 *)
 	[ "$part" = env ] && [ -d "/lib/modules/$name/build" ] || {
-		echo "no kernel '$name': neither 6.12 nor one with headers in /lib/modules" >&2
+		echo "no kernel '$name': neither 6.12, 6.12-debug, 7.x-debug nor one with headers in /lib/modules" >&2
 		exit 2
 	}
-	installed_env "$name"
+	installed_env
 	;;
 esac
 mv -T "$dir/$part.new" "$dir/$part"
+[ ! "$key" ] || echo "$key" >"$dir/$part.key"

@@ -101,7 +101,8 @@ check_log() {
 	splat="$splat|kmemleak: [0-9]+ new|unregister_netdevice: waiting"
 	line=$(grep -nEm1 "$splat" "$log" | cut -d: -f1)
 	[ "$line" ] || return 0
-	echo "vm.sh: the kernel complained:" >&2
+	during=$(sed "${line}q" "$log" | sed -n 's/.*\] # selftests: .*: /, in /p' | tail -n 1)
+	echo "vm.sh: the kernel complained$during:" >&2
 	sed -n "$((line > 3 ? line - 3 : 1)),$((line + 50))p" "$log" >&2
 	return 1
 }
@@ -197,8 +198,9 @@ append="console=ttyS0 intel_iommu=on panic=-1 oops=panic mitigations=off no_time
 # Emulation loses a timer's interrupt once in a while: one that is periodic
 # comes again, while a CPU that waits for a single one sleeps for ever.
 append="$append nohz=off highres=off"
-append="$append sysctl.kernel.hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=60"
-append="$append sysctl.kernel.watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=60"
+case $kernel in *-debug) patience=240 ;; *) patience=60 ;; esac
+append="$append sysctl.kernel.hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=$patience"
+append="$append softlockup_panic=1 sysctl.kernel.watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=$patience"
 status=0
 if [ "$tty" ]; then
 	console=virtconsole

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Counts the results in TAP streams, one per kernel, named KERNEL.tap.
+#
+# The runner of the kselftests prints a program's results after "# ", and then
+# one for the program, which counts where it says more than the ones before.
+# The machine has all that the tests need: what is skipped is a failure, and so
+# is what was planned and did not come.  Only a kernel may be skipped.
+
+function fail(line) {
+	failed[++failures] = kernel ": " line
+	bad[program, kernel]++
+}
+
+function count(line) {
+	if (line ~ /^not ok/)
+		fail(line)
+	else if (line ~ /# SKIP/ && line ~ /^ok 1 kernel /)
+		skipped[++skips] = line
+	else if (line ~ /# SKIP/)
+		fail(line)
+	else {
+		passes++
+		good[program, kernel]++
+	}
+}
+
+FNR == 1 {
+	kernel = FILENAME
+	sub(/\.tap$/, "", kernel)
+	kernels[++nr_kernels] = kernel
+	program = "others"
+	results = plan = 0
+}
+
+/^# selftests: / {
+	program = $NF
+	if (!(program in known)) {
+		known[program] = 1
+		order[++nr_programs] = program
+	}
+	results = plan = 0
+	failures_before = failures
+	next
+}
+
+/^ok [0-9]+ selftests: / || /^not ok [0-9]+ selftests: / {
+	programs[kernel]++
+	if (results != plan)
+		fail($0 ": " plan " results were planned, " results " came")
+	else if (!results || (/^not/ && failures == failures_before))
+		count($0)
+	program = "others"
+	next
+}
+
+/^# 1\.\.[0-9]/ {
+	plan = substr($2, 4) + 0
+	next
+}
+
+/^(# )?(not )?ok [0-9]/ {
+	results += sub(/^# /, "")
+	count($0)
+}
+
+function row(name,	k, n, b) {
+	printf "%-24s", name
+	for (k = 1; k <= nr_kernels; k++) {
+		n = good[name, kernels[k]] + 0
+		b = bad[name, kernels[k]] + 0
+		printf "%12s", b ? n "/" n + b : n ? n : "-"
+	}
+	print ""
+}
+
+END {
+	for (k = 1; k <= nr_kernels; k++)
+		if (kernels[k] != "lint" && !programs[kernels[k]] && !skips)
+			failed[++failures] = kernels[k] ": no test program ran"
+	printf "\n%-24s", "passed"
+	for (k = 1; k <= nr_kernels; k++)
+		printf "%12s", kernels[k]
+	print ""
+	for (i = 1; i <= nr_programs; i++)
+		row(order[i])
+	row("others")
+	print ""
+	for (i = 1; i <= skips; i++)
+		print "skipped: " skipped[i]
+	for (i = 1; i <= failures; i++)
+		print "FAILED: " failed[i]
+	printf "%d passed, %d failed, %d skipped\n", passes, failures, skips
+	exit failures != 0
+}
