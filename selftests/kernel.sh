@@ -203,5 +203,6 @@ case $name-$part in
 	installed_env
 	;;
 esac
-mv -T "$dir/$part.new" "$dir/$part"
+rm -rf "${dir:?}/$part"
+mv "$dir/$part.new" "$dir/$part"
 [ ! "$key" ] || echo "$key" >"$dir/$part.key"
