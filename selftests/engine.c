@@ -580,3 +580,12 @@ int engine_create_receiver(struct engine *engine, int file,
 		engine_add_inits(engine);
 	return ret;
 }
+
+/* The same when no device can come any more */
+int engine_create_sealed(struct engine *engine, int file, unsigned int channels,
+			 uint64_t features)
+{
+	int ret = engine_create_receiver(engine, file, channels, features);
+
+	return ret ? ret : engine_switchover(engine->fd);
+}

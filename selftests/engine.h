@@ -131,5 +131,7 @@ const char *engine_missing(void);
 /* A receiver with one device "dev", and its channels' first bytes */
 int engine_create_receiver(struct engine *engine, int file,
 			   unsigned int channels, uint64_t features);
+int engine_create_sealed(struct engine *engine, int file, unsigned int channels,
+			 uint64_t features);
 
 #endif /* SELFTESTS_ENGINE_H */

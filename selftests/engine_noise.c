@@ -26,15 +26,6 @@ FIXTURE_TEARDOWN(noise)
 	close(self->file);
 }
 
-/* A sealed receiver with one device, and its channels' first bytes */
-static int create(struct engine *engine, int file, unsigned int channels,
-		  uint64_t features)
-{
-	int ret = engine_create_receiver(engine, file, channels, features);
-
-	return ret ? ret : engine_switchover(engine->fd);
-}
-
 /* Bytes of two channels with anything wrong: changed, lost, doubled */
 static void add_noise(struct engine *engine, uint64_t *dice)
 {
@@ -72,8 +63,8 @@ TEST_F(noise, ends)
 	uint64_t dice = 11;
 
 	for (unsigned int i = 0; i < 300; i++) {
-		ASSERT_EQ(0, create(engine, self->file, 2,
-				    i % 2 ? VFIO_MULTIFD_FEATURE_DIGEST : 0));
+		ASSERT_EQ(0, engine_create_sealed(engine, self->file, 2,
+						  i % 2 ? VFIO_MULTIFD_FEATURE_DIGEST : 0));
 		add_noise(engine, &dice);
 		engine_start_all(engine);
 		for (unsigned int j = 0; j < 2; j++) {
@@ -106,7 +97,7 @@ TEST_F(noise, memory)
 	size_t before = free_memory(), during;
 	uint8_t *at;
 
-	ASSERT_EQ(0, create(&self->engine, self->file, 64, 0));
+	ASSERT_EQ(0, engine_create_sealed(&self->engine, self->file, 64, 0));
 	for (unsigned int i = 0; i < 64; i++)
 		engine_add(engine, i, (1 << 24) - 2 - i, 0, "x", 1);
 	at = engine_add(engine, 0, 0, WIRE_CONFIG, "x", 1);

@@ -73,15 +73,6 @@ FIXTURE_TEARDOWN(refuse)
 	close(self->file);
 }
 
-/* A sealed receiver with one device, and its channels' first bytes */
-static int create(struct engine *engine, int file, unsigned int channels,
-		  uint64_t features)
-{
-	int ret = engine_create_receiver(engine, file, channels, features);
-
-	return ret ? ret : engine_switchover(engine->fd);
-}
-
 /* Ends a case, so that another can begin */
 static void again(struct engine *engine, int file)
 {
@@ -154,7 +145,8 @@ TEST_F(refuse, starts)
 	};
 
 	for (unsigned int i = 0; i < ARRAY_LEN(edits); i++) {
-		ASSERT_EQ(0, create(&self->engine, self->file, 1, 0));
+		ASSERT_EQ(0, engine_create_sealed(&self->engine, self->file, 1,
+						  0));
 		apply(self->engine.channel[0].bytes.at, &edits[i]);
 		put_all(_metadata, &self->engine);
 		engine_start_all(&self->engine);
@@ -222,7 +214,8 @@ TEST_F(refuse, packets)
 		struct engine *engine = &self->engine;
 		int failed = _metadata->exit_code;
 
-		ASSERT_EQ(0, create(engine, self->file, 1, edits[i].features));
+		ASSERT_EQ(0, engine_create_sealed(engine, self->file, 1,
+						  edits[i].features));
 		engine_add(engine, 0, 0, 0, "good", 4);
 		apply(engine_add(engine, 0, 1, 0, "bad", 3), &edits[i]);
 		put_all(_metadata, engine);
@@ -249,14 +242,14 @@ TEST_F(refuse, config_length)
 	static const uint8_t config[65537];
 	uint8_t *at;
 
-	ASSERT_EQ(0, create(&self->engine, self->file, 1, 0));
+	ASSERT_EQ(0, engine_create_sealed(&self->engine, self->file, 1, 0));
 	engine_add(&self->engine, 0, 0, WIRE_CONFIG, config, 65537);
 	engine_start_all(&self->engine);
 	engine_put(&self->engine.channel[0]);
 	check_failure(_metadata, &self->engine, &plain);
 	again(&self->engine, self->file);
 
-	ASSERT_EQ(0, create(&self->engine, self->file, 1, 0));
+	ASSERT_EQ(0, engine_create_sealed(&self->engine, self->file, 1, 0));
 	at = engine_add(&self->engine, 0, 0, WIRE_CONFIG, config, 1);
 	wire_put32(at + WIRE_PACKET_SIZE, ~0U);
 	put_all(_metadata, &self->engine);
@@ -264,7 +257,8 @@ TEST_F(refuse, config_length)
 	check_failure(_metadata, &self->engine, &huge);
 	again(&self->engine, self->file);
 
-	ASSERT_EQ(0, create(&self->engine, self->file, 1, DIGEST));
+	ASSERT_EQ(0, engine_create_sealed(&self->engine, self->file, 1,
+					  DIGEST));
 	at = engine_add(&self->engine, 0, 0, WIRE_CONFIG, config, 1);
 	wire_put32(at + WIRE_PACKET_SIZE, PLAIN);
 	put_all(_metadata, &self->engine);
@@ -344,8 +338,8 @@ TEST_F(refuse, pairs)
 	for (unsigned int i = 0; i < ARRAY_LEN(pairs); i++) {
 		int failed = _metadata->exit_code;
 
-		ASSERT_EQ(0, create(engine, self->file, 2,
-				    i % 2 ? DIGEST : 0));
+		ASSERT_EQ(0, engine_create_sealed(engine, self->file, 2,
+						  i % 2 ? DIGEST : 0));
 		for (unsigned int j = 0; j < 2; j++)
 			engine_add(engine, j, pairs[i].idx[j],
 				   pairs[i].flags[j], "data", 4);
@@ -363,7 +357,7 @@ TEST_F(refuse, gap)
 	const struct failure one = { REASON(GAP), 0, 0, 0, 3, 2, 3 };
 	struct engine *engine = &self->engine;
 
-	ASSERT_EQ(0, create(&self->engine, self->file, 1, 0));
+	ASSERT_EQ(0, engine_create_sealed(&self->engine, self->file, 1, 0));
 	engine_add(engine, 0, 0, 0, "a", 1);
 	engine_add(engine, 0, 1, 0, "b", 1);
 	engine_add(engine, 0, 3, 0, "d", 1);
@@ -381,7 +375,7 @@ TEST_F(refuse, gap_before_config)
 	};
 	struct engine *engine = &self->engine;
 
-	ASSERT_EQ(0, create(&self->engine, self->file, 1, 0));
+	ASSERT_EQ(0, engine_create_sealed(&self->engine, self->file, 1, 0));
 	engine_add(engine, 0, 0, 0, "a", 1);
 	engine_add(engine, 0, 2, WIRE_CONFIG, NULL, 0);
 	put_all(_metadata, engine);
@@ -400,7 +394,7 @@ static void flip(struct __test_metadata *_metadata, struct engine *engine,
 	struct failure failure = { REASON(DIGEST), 0, 0, 0, 0, 0, 0 };
 	uint8_t *at;
 
-	ASSERT_EQ(0, create(engine, file, 1, DIGEST));
+	ASSERT_EQ(0, engine_create_sealed(engine, file, 1, DIGEST));
 	at = engine_add(engine, 0, 0, flags, "0123456789abcdef", 16);
 	at[WIRE_VFIO_DIGEST + bit / 8] ^= 1 << bit % 8;
 	failure.expected = wire_get64(at + WIRE_VFIO_DIGEST);
@@ -438,7 +432,8 @@ TEST_F_TIMEOUT(refuse, early_end, 60)
 		};
 		struct engine *engine = &self->engine;
 
-		ASSERT_EQ(0, create(&self->engine, self->file, 1, DIGEST));
+		ASSERT_EQ(0, engine_create_sealed(&self->engine, self->file, 1,
+						  DIGEST));
 		engine_add(engine, 0, 0, 0, "0123456789abcdef", 16);
 		engine->channel[0].bytes.len = len;
 		put_all(_metadata, engine);
@@ -457,7 +452,7 @@ TEST_F(refuse, reset)
 	struct linger linger = { .l_onoff = 1 };
 	struct engine *engine = &self->engine;
 
-	ASSERT_EQ(0, create(&self->engine, self->file, 2, 0));
+	ASSERT_EQ(0, engine_create_sealed(&self->engine, self->file, 2, 0));
 	put_all(_metadata, engine);
 	engine_start_all(engine);
 	usleep(20000);
@@ -511,7 +506,7 @@ TEST_F(refuse, full_file)
 	struct engine *engine = &self->engine;
 	static const uint8_t data[4096];
 
-	ASSERT_EQ(0, create(&self->engine, self->file, 1, 0));
+	ASSERT_EQ(0, engine_create_sealed(&self->engine, self->file, 1, 0));
 	ASSERT_EQ(0, ftruncate(self->file, 4096));
 	ASSERT_EQ(0, fcntl(self->file, F_ADD_SEALS, F_SEAL_GROW));
 	engine_add(engine, 0, 0, 0, data, 4096);

@@ -35,9 +35,20 @@ fetch() {
 
 unpack() {
 	for deb in "$dir"/deb/*.deb; do
-		dpkg -x "$deb" "$dir/root"
+		dpkg -x "$deb" "$dir/files"
 	done
 	rm -r "$dir/deb"
+}
+
+# What is in $dir/files is the kernel $kver, and its headers are in $headers.
+write_env() {
+	depmod -b "$dir/files" "$kver"
+	cat >"$dir/env.new" <<-END
+	KVER=$kver
+	KDIR=$headers
+	KIMAGE=$dir/files/boot/vmlinuz-$kver
+	KMODULES=$dir/files/lib/modules/$kver
+	END
 }
 
 # The package that linux-image-$1-amd64 stands for
@@ -54,23 +65,16 @@ debian_env() {
 	}
 	kver=${image#linux-image-}
 	abi=${kver%-amd64}
-	headers=$dir/root/usr/src/linux-headers-$kver
+	headers=$dir/files/usr/src/linux-headers-$kver
 
 	echo "fetching kernel $kver into $dir" >&2
-	rm -rf "$dir/root" "$dir/deb"
+	rm -rf "$dir/files" "$dir/deb"
 	fetch "$image" "linux-headers-$kver" "linux-headers-$abi-common" "linux-kbuild-$abi"
 	unpack
-	sed -i "s|/usr/src/|$dir/root/usr/src/|" "$headers/Makefile"
+	sed -i "s|/usr/src/|$dir/files/usr/src/|" "$headers/Makefile"
 	# decompressed, so that the machine under emulation need not do it
-	find "$dir/root/lib/modules" -name '*.ko.xz' -print0 | xargs -0 unxz
-	depmod -b "$dir/root" "$kver"
-
-	cat >"$dir/env.new" <<-END
-	KVER=$kver
-	KDIR=$headers
-	KIMAGE=$dir/root/boot/vmlinuz-$kver
-	KMODULES=$dir/root/lib/modules/$kver
-	END
+	find "$dir/files/lib/modules" -name '*.ko.xz' -print0 | xargs -0 unxz
+	write_env
 }
 
 # Fetches the newest linux-source of a 7.x, from whatever suite has it.  The
@@ -96,8 +100,8 @@ fetch_newest() {
 # Builds a kernel and its modules, and keeps what other modules need to be built.
 build() {
 	tree=$dir/tree
-	rm -rf "$tree" "$dir/root"
-	mkdir -p "$tree" "$dir/root/boot"
+	rm -rf "$tree" "$dir/files"
+	mkdir -p "$tree" "$dir/files/boot"
 	dpkg --fsys-tarfile "$dir"/deb/*.deb |
 		tar -xO --wildcards './usr/src/linux-source-*.tar.xz' |
 		tar -xJ -C "$tree" --strip-components=1
@@ -107,20 +111,14 @@ build() {
 	check_config
 	$make bzImage modules
 	kver=$($make kernelrelease)
-	cp "$tree/arch/x86/boot/bzImage" "$dir/root/boot/vmlinuz-$kver"
-	cp "$tree/.config" "$dir/root/boot/config-$kver"
-	$make INSTALL_MOD_PATH="$dir/root" DEPMOD=true modules_install
-	rm -f "$dir/root/lib/modules/$kver/build"
-	headers=$dir/root/usr/src/linux-headers-$kver
+	cp "$tree/arch/x86/boot/bzImage" "$dir/files/boot/vmlinuz-$kver"
+	cp "$tree/.config" "$dir/files/boot/config-$kver"
+	$make INSTALL_MOD_PATH="$dir/files" DEPMOD=true modules_install
+	rm -f "$dir/files/lib/modules/$kver/build"
+	headers=$dir/files/usr/src/linux-headers-$kver
 	$make run-command KBUILD_RUN_COMMAND="\$(srctree)/scripts/package/install-extmod-build $headers"
 	rm -rf "$tree"
-	depmod -b "$dir/root" "$kver"
-	cat >"$dir/env.new" <<-END
-	KVER=$kver
-	KDIR=$headers
-	KIMAGE=$dir/root/boot/vmlinuz-$kver
-	KMODULES=$dir/root/lib/modules/$kver
-	END
+	write_env
 }
 
 # Kconfig drops silently what it cannot have.
