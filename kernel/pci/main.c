@@ -18,6 +18,12 @@
 static int init(struct vfio_device *vdev)
 {
 	struct qvp_device *q = qvp_from_vfio(vdev);
+	int ret;
+
+	/* First, since it may fail, and what fails here is not released. */
+	ret = vfio_pci_core_init_dev(vdev);
+	if (ret)
+		return ret;
 
 	init_rwsem(&q->chunk_lock);
 	init_rwsem(&q->write_gate);
@@ -26,7 +32,7 @@ static int init(struct vfio_device *vdev)
 	q->state = VFIO_DEVICE_STATE_RUNNING;
 	vdev->migration_flags = VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P;
 	vdev->mig_ops = &qvp_migrate_ops;
-	return vfio_pci_core_init_dev(vdev);
+	return 0;
 }
 
 static void release(struct vfio_device *vdev)
