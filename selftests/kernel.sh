@@ -93,7 +93,7 @@ fetch_newest() {
 	apt-get $apt update >&2 || return
 	package=$(apt-cache $apt pkgnames linux-source-7. | sort -V | tail -n 1)
 	[ "$package" ] || return
-	(cd "$dir/deb" && apt-get $apt download "$package")
+	(cd "$dir/deb" && apt-get $apt download "$package") || return
 	rm -rf "$lists"
 }
 
