@@ -29,8 +29,8 @@ source := $(CACHE)/6.12/source
 KSELFTEST_DIR := $(source)/tools/testing/selftests
 export KERNEL CACHE PREFIX DESTDIR KSELFTEST_DIR
 
-packages := bc bison busybox-static flex gcc gcc-12 iperf3 iproute2 kmod libc6-dev libelf-dev libkmod-dev libssl3 \
-	make mandoc perl pkg-config python3-docutils qemu-system-x86 sparse xz-utils
+packages := bc bison busybox-static cppcheck flex gcc gcc-12 iperf3 iproute2 kmod libc6-dev libelf-dev libkmod-dev \
+	libssl3 make mandoc perl pkg-config python3-docutils qemu-system-x86 sparse xz-utils
 
 help:	## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -63,6 +63,11 @@ modules: $(kernel)/env	## build the modules into build/KERNEL/kernel
 	cp $$KMODULES/modules.{order,builtin,builtin.modinfo} $$root && \
 	cp $(BUILD)/kernel/*/*.ko $$root/updates && depmod -b $(BUILD) $$KVER
 
+# The helper and the library as they are tested for what C leaves undefined
+sanitizers := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+sanitized: deps
+	@$(MAKE) -C user O=$(CURDIR)/build/asan CFLAGS='$(sanitizers) -Wall -Wextra -Werror'
+
 user: deps	## build the helper and its library
 	@$(MAKE) -C user
 
@@ -79,7 +84,7 @@ bench: deps modules user selftests	## measure, against two baselines
 	@mkdir -p $(RESULTS)
 	@selftests/vm.sh -t 1800 -o $(RESULTS) -- selftests/bench.sh
 
-test: $(KERNELS:%=modules-%) selftests	## lint, and run all tests in a virtual machine
+test: $(KERNELS:%=modules-%) selftests sanitized	## lint, and run all tests in a virtual machine
 	@selftests/check.sh $(RESULTS) $(KERNELS)
 
 test-all:	## test with the debug kernels, too
@@ -95,7 +100,7 @@ $(KERNELS:%=modules-%): modules-%: user
 	*) exit $$status ;; esac
 
 # One line of TAP per check; what a check printed comes before it if it failed.
-checks := checkpatch warnings sparse user rst man
+checks := checkpatch warnings sparse user cppcheck sanitizers rst man
 lint:	## check the sources
 	@status=0; n=0; echo 1..$(words $(checks)); for check in $(checks); do n=$$((n + 1)); \
 	if output=$$($(MAKE) -s --no-print-directory lint-$$check 2>&1); \
@@ -104,7 +109,7 @@ lint:	## check the sources
 	done; exit $$status
 
 # What only the kernel has is not asked of user space.
-kernel_only := ARRAY_SIZE,BIT_MACRO,CAMELCASE,EMBEDDED_FUNCTION_NAME,PREFER_DEFINED_ATTRIBUTE_MACRO
+kernel_only := ARRAY_SIZE,BIT_MACRO,CAMELCASE,EMBEDDED_FUNCTION_NAME,ENOSYS,PREFER_DEFINED_ATTRIBUTE_MACRO
 kernel_only := $(kernel_only),MACRO_WITH_FLOW_CONTROL,PREFER_KERNEL_TYPES,STRCPY,VOLATILE
 checkpatch := perl $(source)/scripts/checkpatch.pl --strict --no-tree \
 	--root=$(CURDIR)/kernel --terse --no-summary --quiet --file
@@ -122,6 +127,20 @@ lint-sparse: $(kernel)/env
 lint-user: $(source)
 	@$(MAKE) -C user O=$(CURDIR)/build/lint/user CFLAGS='-O2 -Wall -Wextra -Werror'
 	@$(MAKE) -C selftests OUTPUT=$(CURDIR)/build/lint/selftests CFLAGS='-O2 -Wall -Wextra -Werror'
+
+# Pointers to void are counted with in GNU C, and "x = y ?: x" is no "x = x".
+# ASSERT_EQ and EXPECT_EQ have a block behind them, which is no C without them.
+lint-cppcheck: deps
+	@cppcheck --quiet --enable=warning,performance,portability --error-exitcode=1 \
+	--inline-suppr --suppress=arithOperationsOnVoidPointer --suppress=selfAssignment \
+	'-DASSERT_EQ(a, b)=if ((a) != (b))' '-DEXPECT_EQ(a, b)=if ((a) != (b))' \
+	-Iuser -Iuser/lib -Ikernel/include -Ikernel/include/uapi user selftests
+
+lint-sanitizers: sanitized
+	@$(CC) -std=gnu11 -D_GNU_SOURCE $(sanitizers) -Wall -Wextra -Werror -Wno-unused-parameter \
+	-Iuser -Iuser/lib -Ikernel/include/uapi -o build/asan/hostile_peer \
+	selftests/hostile_peer.c build/asan/libvfio-multifd.a -pthread
+	@build/asan/hostile_peer
 
 lint-rst:
 	@for f in Documentation/*.rst; do rst2html --report=warning --halt=warning $$f >/dev/null || exit; done
@@ -157,5 +176,5 @@ clean:	## remove what was built; fetched kernels stay
 
 # "deps" comes before what needs it; the makes below still run in parallel.
 .NOTPARALLEL:
-.PHONY: help deps kernel modules $(KERNELS:%=modules-%) user selftests vm demo bench test test-all lint $(checks:%=lint-%) \
+.PHONY: help deps kernel modules $(KERNELS:%=modules-%) sanitized user selftests vm demo bench test test-all lint $(checks:%=lint-%) \
 	install uninstall clean

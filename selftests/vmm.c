@@ -218,6 +218,7 @@ static void let_run(void)
 	usleep(vmm.run_ms * 1000);
 	pause_vcpus();
 	for (unsigned int i = 0; i < vmm.guest.count; i++)
+		/* cppcheck-suppress uninitvar; the count is the same as above */
 		if (vmm.guest.device[i].stores == before[i])
 			printf("%s wrote no more\n", vmm.guest.device[i].name);
 }
