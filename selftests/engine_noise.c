@@ -55,7 +55,7 @@ static void add_noise(struct engine *engine, uint64_t *dice)
 }
 
 /* Whatever comes, a transfer ends when its channels do */
-TEST_F(noise, ends)
+TEST_F_TIMEOUT(noise, ends, 200)
 {
 	struct engine *engine = &self->engine;
 	unsigned int done = 0, failed = 0;

@@ -159,7 +159,7 @@ static void wake(struct racer *racers)
 	} while (over < THREADS);
 }
 
-TEST_F(race, calls)
+TEST_F_TIMEOUT(race, calls, 200)
 {
 	uint64_t dice = variant->role;
 

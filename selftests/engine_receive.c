@@ -66,7 +66,7 @@ TEST_F(receive, one_channel)
 }
 
 /* All bytes are there, on one channel long before the other's */
-TEST_F(receive, many_channels)
+TEST_F_TIMEOUT(receive, many_channels, 200)
 {
 	static const unsigned int channels[] = { 2, 3, 16, 64 };
 	const uint32_t nr = 500, len = 100;

@@ -25,7 +25,8 @@ usage() {
 	 -o  keep the kernel's log, and what the command writes to $VM_OUTPUT, here
 
 	Without a command: a shell on this terminal.  Exits with the command's
-	status, 124 after a timeout, 125 if the machine or its kernel failed.
+	status, 124 after a timeout, 125 if the machine or its kernel failed, 126
+	if QEMU crashed, which says nothing of the kernel or the command.
 	END
 }
 
@@ -105,6 +106,16 @@ check_log() {
 	echo "vm.sh: the kernel complained$during:" >&2
 	sed -n "$((line > 3 ? line - 3 : 1)),$((line + 50))p" "$log" >&2
 	return 1
+}
+
+# Did QEMU end by a fault of its own?  timeout dies of the same signal then.  To
+# be killed is no fault: that is what timeout does at last, or lack of memory.
+crashed() {
+	[ "$1" -gt 128 ] || return 1
+	case $(kill -l $(($1 - 128))) in
+	ILL | TRAP | ABRT | BUS | FPE | SEGV) ;;
+	*) return 1 ;;
+	esac
 }
 
 kernel=${KERNEL:-6.12} pairs=${PAIRS:-4K,1M,256M,bochs} memory=2G limit= output=
@@ -227,6 +238,10 @@ elif [ -s "$output/status" ]; then
 elif [ $status = 124 ]; then
 	echo "vm.sh: killed after ${limit:-900} seconds; the kernel's last words:" >&2
 	tail -n 5 "$log" >&2
+elif crashed $status; then
+	echo "vm.sh: QEMU died of signal $((status - 128)); the kernel's last words:" >&2
+	tail -n 5 "$log" >&2
+	status=126
 else
 	echo "vm.sh: the machine stopped too early; the kernel's last words:" >&2
 	tail -n 20 "$log" >&2
