@@ -44,6 +44,7 @@ FNR == 1 {
 		order[++nr_programs] = program
 	}
 	results = plan = 0
+	why = ""
 	failures_before = failures
 	next
 }
@@ -53,13 +54,15 @@ FNR == 1 {
 	if (results != plan)
 		fail($0 ": " plan " results were planned, " results " came")
 	else if (!results || (/^not/ && failures == failures_before))
-		count($0)
+		count($0 why)
 	program = "others"
 	next
 }
 
 /^# 1\.\.[0-9]/ {
 	plan = substr($2, 4) + 0
+	if (sub(/.*# SKIP/, ""))
+		why = $0
 	next
 }
 

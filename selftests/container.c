@@ -28,13 +28,15 @@ static bool wants_iommufd(void)
 static int open_iommufd(struct vfio_container *container)
 {
 	struct iommu_ioas_alloc alloc = { .size = sizeof(alloc) };
+	int ret;
 
 	container->fd = open("/dev/iommu", O_RDWR | O_CLOEXEC);
 	if (container->fd < 0)
 		return -errno;
 	if (ioctl(container->fd, IOMMU_IOAS_ALLOC, &alloc)) {
+		ret = -errno;
 		close(container->fd);
-		return -ENOTSUP;
+		return ret;
 	}
 	container->ioas = alloc.out_ioas_id;
 	return 0;

@@ -41,6 +41,13 @@ bool pair_memory_is(const uint8_t *at, uint64_t len, uint8_t value)
 	return true;
 }
 
+/* Makes each page of the target another one than those of the state to load. */
+void pair_spoil(struct pair *pair)
+{
+	for (uint64_t at = 0; at < pair->target.size; at += PAIR_PAGE)
+		*(volatile uint64_t *)(pair->target.map + at) = at;
+}
+
 /* Says how the target is not as good as new, or NULL */
 const char *pair_try(struct pair *pair)
 {

@@ -25,6 +25,7 @@ const char *pair_open(struct pair *pair, const struct vfio_kind *kind);
 void pair_close(struct pair *pair);
 
 bool pair_memory_is(const uint8_t *at, uint64_t len, uint8_t value);
+void pair_spoil(struct pair *pair);
 const char *pair_try(struct pair *pair);
 
 #endif /* SELFTESTS_PAIR_H */

@@ -1,0 +1,524 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The driver without memory: bind, open, each arc, data fds; and then it works */
+#include <fcntl.h>
+
+#include "kselftest_harness.h"
+#include "fail_nth.h"
+#include "kmemleak.h"
+#include "pair.h"
+#include "testing.h"
+
+#define KIND	(&vfio_ivshmem_1m)
+
+/*
+ * The kernel's word for a BAR that is not reserved for want of memory, by the
+ * first who uses it
+ */
+static bool is_clean(int err)
+{
+	return fail_nth_clean(err) || err == -EBUSY;
+}
+
+static int write_bdf(int fd, const char *bdf)
+{
+	return write(fd, bdf, strlen(bdf)) < 0 ? -errno : 0;
+}
+
+/* bind or unbind, by the driver's own file, which tells what probe() said */
+static void sweep_file(struct __test_metadata *_metadata, const char *bdf,
+		       const char *file, const char *opposite,
+		       unsigned int most)
+{
+	int fd = open(file, O_WRONLY), undo = open(opposite, O_WRONLY);
+	struct fail_nth sweep = { .most = most };
+	int ret;
+
+	ASSERT_LE(0, fd);
+	ASSERT_LE(0, undo);
+	while (fail_nth_next(&sweep)) {
+		fail_nth_arm(&sweep);
+		ret = write_bdf(fd, bdf);
+		fail_nth_disarm(&sweep);
+		if (ret) {
+			sweep.errors++;
+			EXPECT_TRUE(fail_nth_clean(ret));
+			EXPECT_EQ(0, write_bdf(fd, bdf));
+		}
+		ASSERT_EQ(0, write_bdf(undo, bdf));
+		if (_metadata->exit_code)
+			break;
+	}
+	EXPECT_LT(0, sweep.errors);
+	FAIL_NTH_DONE(&sweep, file);
+	close(fd);
+	close(undo);
+}
+
+/* A device that nobody has open */
+FIXTURE(closed) {
+	char bdf[VFIO_BDF_SIZE];
+};
+
+FIXTURE_SETUP(closed)
+{
+	struct vfio_device dev;
+
+	TESTING_OPEN(&dev, KIND, 1);	/* has the right driver, then */
+	testing_close(&dev);
+	strcpy(self->bdf, dev.bdf);
+}
+
+FIXTURE_TEARDOWN(closed)
+{
+	struct pair pair = {};
+	const char *why = pair_open(&pair, KIND);
+
+	ASSERT_STREQ("", why ? why : "");
+	EXPECT_RIGHT(pair_try(&pair));
+	pair_close(&pair);
+}
+
+TEST_F_TIMEOUT(closed, bind, 240)
+{
+	static const char bind[] = "/sys/bus/pci/drivers/" VFIO_DRIVER "/bind";
+	static const char unbind[] =
+		"/sys/bus/pci/drivers/" VFIO_DRIVER "/unbind";
+
+	sweep_file(_metadata, self->bdf, unbind, bind, 0);
+	ASSERT_EQ(0, vfio_unbind(self->bdf));
+	/*
+	 * VFIO's own vfio_create_group() warns when it has no memory: it drops
+	 * a group whose iommu_group is still set.  It begins at n = 89 with
+	 * Linux 6.12; what the driver does itself ends at 61.
+	 */
+	sweep_file(_metadata, self->bdf, bind, unbind, 70);
+	ASSERT_EQ(0, vfio_bind(self->bdf, VFIO_DRIVER));
+}
+
+/*
+ * All from the address space to the mapped BAR.  What is missing in sysfs is
+ * what could not be read there.
+ */
+static int open_device(struct vfio_device *dev, const char *bdf)
+{
+	struct vfio_container container;
+	int ret = vfio_container_open(&container);
+
+	if (ret)
+		return ret;
+	ret = vfio_device_open(dev, &container, bdf);
+	if (ret)
+		vfio_container_close(&container);
+	dev->container = container;
+	return ret == -ENODEV ? -ENOMEM : ret;
+}
+
+TEST_F_TIMEOUT(closed, open, 240)
+{
+	struct fail_nth sweep = {};
+	struct vfio_device dev;
+	int ret = -1;
+
+	while (fail_nth_next(&sweep)) {
+		fail_nth_arm(&sweep);
+		ret = open_device(&dev, self->bdf);
+		fail_nth_disarm(&sweep);
+		if (ret) {
+			sweep.errors++;
+			EXPECT_TRUE(is_clean(ret));
+		} else {
+			EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING,
+				  vfio_mig_state(&dev));
+			testing_close(&dev);
+		}
+		if (_metadata->exit_code)
+			break;
+	}
+	EXPECT_EQ(0, ret);
+	EXPECT_LT(0, sweep.errors);
+	FAIL_NTH_DONE(&sweep, "open");
+}
+
+FIXTURE(fail) {
+	struct pair pair;
+	struct vfio_device *dev;
+	struct stream read;	/* kept, so that its memory is there */
+};
+
+FIXTURE_SETUP(fail)
+{
+	TESTING_SETUP(pair_open(&self->pair, KIND));
+	self->dev = &self->pair.target;
+	EXPECT_RIGHT(pair_try(&self->pair));	/* has the source's state now */
+	ASSERT_EQ(0, vfio_mig_set_state(self->dev, VFIO_DEVICE_STATE_RUNNING,
+					NULL));
+}
+
+FIXTURE_TEARDOWN(fail)
+{
+	EXPECT_EQ(0, vfio_device_reset(self->dev));
+	EXPECT_RIGHT(pair_try(&self->pair));
+	stream_free(&self->read);
+	pair_close(&self->pair);
+}
+
+/* Brings the target to STOP from wherever it is */
+static int stop(struct vfio_device *dev)
+{
+	int state = vfio_mig_state(dev), ret = 0;
+
+	if (state == VFIO_DEVICE_STATE_ERROR ||
+	    state == VFIO_DEVICE_STATE_RESUMING)
+		ret = vfio_device_reset(dev);
+	return ret ?: vfio_mig_set_state(dev, VFIO_DEVICE_STATE_STOP, NULL);
+}
+
+/* ... and from there to another; in RESUMING a whole stream is written. */
+static int enter(struct pair *pair, uint32_t state)
+{
+	struct segments big = { 1 << 20, 1 << 20, 0 };
+	struct vfio_device *dev = &pair->target;
+	int fd, ret;
+
+	ret = stop(dev);
+	if (ret)
+		return ret;
+	if (state == VFIO_DEVICE_STATE_RESUMING)
+		pair_spoil(pair);
+	ret = vfio_mig_set_state(dev, state, &fd);
+	if (!ret && state == VFIO_DEVICE_STATE_RESUMING)
+		ret = stream_write(&pair->good, fd, &big);
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+static bool has_state(struct pair *pair)
+{
+	return !memcmp(pair->target.map, pair->source.map, pair->source.size);
+}
+
+/* How a stream is cut into records depends on how it is read. */
+static const char *check_stream(struct pair *pair, struct stream *stream)
+{
+	uint8_t *image = malloc(pair->target.size);
+	struct records list;
+	const char *wrong;
+
+	wrong = records_parse(&list, stream) ? "half a record" :
+		records_check(&list, &pair->target, image);
+	if (!wrong && memcmp(image, pair->source.map, pair->source.size))
+		wrong = "other memory";
+	records_free(&list);
+	free(image);
+	return wrong;
+}
+
+static const char *check_read(struct pair *pair, struct stream *read, int fd)
+{
+	struct segments big = { 1 << 20, 1 << 20, 0 };
+
+	read->len = 0;
+	if (fd < 0)
+		return "no data fd";
+	if (stream_read(read, fd, &big))
+		return "it cannot be read";
+	return check_stream(pair, read);
+}
+
+static const char *check_write(struct pair *pair, int fd)
+{
+	struct segments big = { 1 << 20, 1 << 20, 0 };
+
+	if (fd < 0)
+		return "no data fd";
+	if (stream_write(&pair->good, fd, &big))
+		return "it cannot be written";
+	if (vfio_mig_set_state(&pair->target, VFIO_DEVICE_STATE_STOP, NULL))
+		return "it does not load";
+	return has_state(pair) ? NULL : "it has other memory";
+}
+
+struct arc {
+	uint32_t from;
+	uint32_t to;
+};
+
+/* A step that was successful gives what it should; NULL, or what is wrong */
+static const char *check_arc(struct pair *pair, struct stream *read,
+			     const struct arc *arc, int fd)
+{
+	if (vfio_mig_state(&pair->target) != (int)arc->to)
+		return "another state";
+	if (arc->to == VFIO_DEVICE_STATE_STOP_COPY)
+		return check_read(pair, read, fd);
+	if (arc->to == VFIO_DEVICE_STATE_RESUMING)
+		return check_write(pair, fd);
+	if (fd != -1)
+		return "a data fd";
+	if (arc->from == VFIO_DEVICE_STATE_RESUMING && !has_state(pair))
+		return "other memory than what it loaded";
+	return NULL;
+}
+
+/* Where a device may be after a step that failed, and how it goes on */
+static const char *check_failed(struct pair *pair, struct stream *read,
+				const struct arc *arc, int err)
+{
+	int now = vfio_mig_state(&pair->target), fd, ret;
+	const char *wrong = NULL;
+
+	/* The step was done, but its result did not come through. */
+	if (now == (int)arc->to && err == -EFAULT)
+		return NULL;
+	if (now == VFIO_DEVICE_STATE_ERROR)
+		return NULL;
+	if (now != (int)arc->from)
+		return "neither the old state nor ERROR";
+	ret = vfio_mig_set_state(&pair->target, arc->to, &fd);
+	wrong = ret ? "no way out of the old state" :
+		      check_arc(pair, read, arc, fd);
+	if (fd >= 0)
+		close(fd);
+	return wrong;
+}
+
+static const struct arc arcs[] = {
+	{ VFIO_DEVICE_STATE_RUNNING, VFIO_DEVICE_STATE_RUNNING_P2P },
+	{ VFIO_DEVICE_STATE_RUNNING_P2P, VFIO_DEVICE_STATE_STOP },
+	{ VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_RUNNING_P2P },
+	{ VFIO_DEVICE_STATE_RUNNING_P2P, VFIO_DEVICE_STATE_RUNNING },
+	{ VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_STOP_COPY },
+	{ VFIO_DEVICE_STATE_STOP_COPY, VFIO_DEVICE_STATE_STOP },
+	{ VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_RESUMING },
+	{ VFIO_DEVICE_STATE_RESUMING, VFIO_DEVICE_STATE_STOP },
+};
+
+static void sweep_arc(struct __test_metadata *_metadata, struct pair *pair,
+		      struct stream *read, const struct arc *arc)
+{
+	struct fail_nth sweep = {};
+	int fd, ret = -1;
+	char name[64];
+
+	snprintf(name, sizeof(name), "%s to %s", vfio_mig_state_name(arc->from),
+		 vfio_mig_state_name(arc->to));
+	while (fail_nth_next(&sweep)) {
+		ASSERT_EQ(0, enter(pair, arc->from));
+		fail_nth_arm(&sweep);
+		ret = vfio_mig_set_state(&pair->target, arc->to, &fd);
+		fail_nth_disarm(&sweep);
+		if (ret) {
+			sweep.errors++;
+			EXPECT_TRUE(fail_nth_clean(ret));
+			EXPECT_RIGHT(check_failed(pair, read, arc, ret));
+		} else {
+			EXPECT_RIGHT(check_arc(pair, read, arc, fd));
+		}
+		if (fd >= 0)
+			close(fd);
+		if (_metadata->exit_code)
+			break;
+	}
+	EXPECT_EQ(0, ret);
+	EXPECT_LT(0, sweep.errors);
+	FAIL_NTH_DONE(&sweep, name);
+}
+
+TEST_F_TIMEOUT(fail, arcs, 240)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(arcs); i++)
+		sweep_arc(_metadata, &self->pair, &self->read, &arcs[i]);
+}
+
+/* Some segments are too small for a record, and go by way of the carry. */
+static const struct segments segments[] = {
+	{ 1 << 20, 1 << 20, 0 },
+	{ 50000, 50000, 0 },
+	{ 3000, 9000, 1 },
+};
+
+/* Whole records in spite of an error on the way: nothing is lost or doubled */
+static void sweep_read(struct __test_metadata *_metadata, struct pair *pair,
+		       struct stream *read, struct segments segments)
+{
+	struct fail_nth sweep = {};
+	int fd, ret;
+
+	while (fail_nth_next(&sweep)) {
+		ASSERT_EQ(0, stop(&pair->target));
+		ASSERT_EQ(0, vfio_mig_set_state(&pair->target,
+						VFIO_DEVICE_STATE_STOP_COPY,
+						&fd));
+		read->len = 0;
+		fail_nth_arm(&sweep);
+		ret = stream_read(read, fd, &segments);
+		fail_nth_disarm(&sweep);
+		if (ret) {
+			sweep.errors++;
+			EXPECT_TRUE(fail_nth_clean(ret));
+			EXPECT_EQ(0, stream_read(read, fd, &segments));
+		}
+		EXPECT_RIGHT(check_stream(pair, read));
+		close(fd);
+		if (_metadata->exit_code)
+			break;
+	}
+	FAIL_NTH_DONE(&sweep, "read");
+}
+
+TEST_F_TIMEOUT(fail, read, 240)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(segments); i++)
+		sweep_read(_metadata, &self->pair, &self->read, segments[i]);
+}
+
+/* Goes on where it stopped.  Return: the first error, if one came */
+static int write_on(const struct stream *stream, int fd, size_t *at,
+		    size_t size)
+{
+	while (*at < stream->len) {
+		size_t left = stream->len - *at;
+		ssize_t done = write(fd, stream->data + *at,
+				     left < size ? left : size);
+
+		if (done < 0)
+			return -errno;
+		*at += done;
+	}
+	return 0;
+}
+
+static void sweep_write(struct __test_metadata *_metadata, struct pair *pair,
+			size_t size)
+{
+	struct fail_nth sweep = {};
+	size_t at;
+	int fd, ret;
+
+	while (fail_nth_next(&sweep)) {
+		ASSERT_EQ(0, stop(&pair->target));
+		pair_spoil(pair);
+		ASSERT_EQ(0, vfio_mig_set_state(&pair->target,
+						VFIO_DEVICE_STATE_RESUMING,
+						&fd));
+		at = 0;
+		fail_nth_arm(&sweep);
+		ret = write_on(&pair->good, fd, &at, size);
+		fail_nth_disarm(&sweep);
+		if (ret) {
+			sweep.errors++;
+			EXPECT_TRUE(fail_nth_clean(ret));
+			EXPECT_EQ(0, write_on(&pair->good, fd, &at, size));
+		}
+		EXPECT_EQ(0, vfio_mig_set_state(&pair->target,
+						VFIO_DEVICE_STATE_STOP, NULL));
+		EXPECT_TRUE(has_state(pair));
+		close(fd);
+		if (_metadata->exit_code)
+			break;
+	}
+	FAIL_NTH_DONE(&sweep, "write");
+}
+
+TEST_F_TIMEOUT(fail, write, 240)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(segments); i++)
+		sweep_write(_metadata, &self->pair, segments[i].least);
+}
+
+static int call_flags(struct vfio_device *dev)
+{
+	uint64_t flags;
+
+	return vfio_mig_flags(dev, &flags);
+}
+
+static int call_state(struct vfio_device *dev)
+{
+	int state = vfio_mig_state(dev);
+
+	return state < 0 ? state : 0;
+}
+
+static int call_size(struct vfio_device *dev)
+{
+	uint64_t size;
+
+	return vfio_mig_data_size(dev, &size);
+}
+
+/* A fault that gets no page table comes again, and is no SIGBUS. */
+static int call_map(struct vfio_device *dev)
+{
+	volatile uint8_t *map = vfio_region_map(dev, dev->kind->memory);
+
+	if (!map)
+		return -errno;
+	for (uint64_t at = 0; at < dev->size; at += dev->size / 4)
+		map[at] = map[at] + 1;
+	return munmap((void *)map, dev->size) ? -errno : 0;
+}
+
+static int call_registers(struct vfio_device *dev)
+{
+	return vfio_registers_fill(dev, 3);
+}
+
+static const struct call {
+	const char *name;
+	int (*call)(struct vfio_device *dev);
+} calls[] = {
+	{ "MIGRATION", call_flags },
+	{ "MIG_DEVICE_STATE", call_state },
+	{ "MIG_DATA_SIZE", call_size },
+	{ "RESET", vfio_device_reset },
+	{ "mmap", call_map },
+	{ "registers", call_registers },
+};
+
+TEST_F_TIMEOUT(fail, calls, 240)
+{
+	for (unsigned int i = 0; i < ARRAY_SIZE(calls); i++) {
+		struct fail_nth sweep = {};
+
+		while (fail_nth_next(&sweep)) {
+			int ret;
+
+			fail_nth_arm(&sweep);
+			ret = calls[i].call(self->dev);
+			fail_nth_disarm(&sweep);
+			sweep.errors += ret != 0;
+			if (ret)
+				EXPECT_TRUE(is_clean(ret));
+			EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING,
+				  vfio_mig_state(self->dev));
+			EXPECT_EQ(0, calls[i].call(self->dev));
+			if (_metadata->exit_code)
+				break;
+		}
+		FAIL_NTH_DONE(&sweep, calls[i].name);
+	}
+}
+
+/* The scan takes long, so there is one, after all the others */
+FIXTURE(kmemleak) {
+};
+
+FIXTURE_SETUP(kmemleak)
+{
+}
+
+FIXTURE_TEARDOWN(kmemleak)
+{
+}
+
+TEST_F_TIMEOUT(kmemleak, nothing, 240)
+{
+	KMEMLEAK_EXPECT_NONE();
+}
+
+int main(int argc, char **argv)
+{
+	return fail_nth_skip() ? KSFT_SKIP : test_harness_run(argc, argv);
+}
