@@ -163,6 +163,7 @@ install: modules user	## install the modules, the helper, its library and the re
 uninstall:	## undo install, for all kernels
 	@for module in $(DESTDIR)/lib/modules/*/updates/{vfio_multifd,qemu_vfio_pci}.ko; do \
 	[ -e $$module ] || continue; rm $$module; root=$${module%/updates/*}; \
+	rmdir --ignore-fail-on-non-empty $$root/updates; \
 	[ "$(DESTDIR)" ] || depmod $${root##*/}; done
 	@$(MAKE) -C user uninstall
 	@rm -f $(DESTDIR)$(PREFIX)/include/linux/vfio_multifd.h $(DESTDIR)$(UDEVDIR)/60-vfio-multifd.rules

@@ -72,7 +72,7 @@ test_kernel() {
 	machine many_devices -t 400 -m $memory -p 32x1M -- sh -c "$many"
 	case $kernel in
 	*-debug) ;;
-	*) machine sanitizers -t 900 -p 1M -- sh -c "$sanitized" ;;
+	*) machine sanitizers -t 900 -p 2x1M -- sh -c "$sanitized" ;;
 	esac
 }
 

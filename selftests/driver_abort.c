@@ -8,7 +8,7 @@
 #include <linux/userfaultfd.h>
 
 #include "edit.h"
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "pair.h"
 #include "testing.h"
 
@@ -68,7 +68,7 @@ static int begin(struct pair *pair, int *fd, void (*change)(struct edit *edit))
 }
 
 /* What was loaded well is not thrown away */
-TEST_F_TIMEOUT(load, done, 60)
+TEST_F(load, done)
 {
 	ASSERT_EQ(0, begin(&self->pair, &self->fd, change_nothing));
 	ASSERT_EQ(0, vfio_mig_set_state(self->target, VFIO_DEVICE_STATE_STOP,
@@ -81,7 +81,7 @@ TEST_F_TIMEOUT(load, done, 60)
 			    self->target->size));
 }
 
-TEST_F_TIMEOUT(load, reset, 60)
+TEST_F(load, reset)
 {
 	ASSERT_EQ(0, begin(&self->pair, &self->fd, leave_out_end));
 	ASSERT_EQ(0, vfio_device_reset(self->target));
@@ -91,7 +91,7 @@ TEST_F_TIMEOUT(load, reset, 60)
 	EXPECT_WORKS();
 }
 
-TEST_F_TIMEOUT(load, closed, 60)
+TEST_F(load, closed)
 {
 	ASSERT_EQ(0, begin(&self->pair, &self->fd, leave_out_end));
 	testing_close(self->target);
@@ -102,7 +102,7 @@ TEST_F_TIMEOUT(load, closed, 60)
 	EXPECT_WORKS();
 }
 
-TEST_F_TIMEOUT(load, failed_and_closed, 60)
+TEST_F(load, failed_and_closed)
 {
 	ASSERT_EQ(0, begin(&self->pair, &self->fd, leave_out_end));
 	EXPECT_EQ(-EINVAL, vfio_mig_set_state(self->target,
@@ -115,7 +115,7 @@ TEST_F_TIMEOUT(load, failed_and_closed, 60)
 }
 
 /* The one who wrote is still at it when the load is given up */
-TEST_F_TIMEOUT(load, reset_and_written_on, 60)
+TEST_F(load, reset_and_written_on)
 {
 	ASSERT_EQ(0, begin(&self->pair, &self->fd, leave_out_end));
 	ASSERT_EQ(0, vfio_device_reset(self->target));
@@ -145,7 +145,7 @@ static int reset_by_sysfs(struct vfio_device *dev)
 }
 
 /* Who asks for the end of a load must not take a reset for a success */
-TEST_F_TIMEOUT(load, reset_by_somebody, 60)
+TEST_F(load, reset_by_somebody)
 {
 	ASSERT_EQ(0, begin(&self->pair, &self->fd, change_nothing));
 	ASSERT_EQ(0, reset_by_sysfs(self->target));
@@ -158,7 +158,7 @@ TEST_F_TIMEOUT(load, reset_by_somebody, 60)
 }
 
 /* A look at the state does not tell that a load was lost */
-TEST_F_TIMEOUT(load, reset_by_somebody_and_seen, 60)
+TEST_F(load, reset_by_somebody_and_seen)
 {
 	ASSERT_EQ(0, begin(&self->pair, &self->fd, change_nothing));
 	ASSERT_EQ(0, reset_by_sysfs(self->target));
@@ -173,7 +173,7 @@ TEST_F_TIMEOUT(load, reset_by_somebody_and_seen, 60)
 }
 
 /* Whoever resets the device, or opens it, knows */
-TEST_F_TIMEOUT(load, reset_by_somebody_and_user, 60)
+TEST_F(load, reset_by_somebody_and_user)
 {
 	ASSERT_EQ(0, begin(&self->pair, &self->fd, change_nothing));
 	ASSERT_EQ(0, reset_by_sysfs(self->target));
@@ -240,7 +240,7 @@ static void make_bad(struct edit *edit)
  * One writer is in the middle of a record that will turn out to be bad, and
  * another waits behind it.  That one must not go on where the first stopped.
  */
-TEST_F_TIMEOUT(load, stalled_writer, 60)
+TEST_F(load, stalled_writer)
 {
 	const size_t split = 88 + 20;	/* header, half of a record's head */
 	uint8_t page[PAIR_PAGE] = {};

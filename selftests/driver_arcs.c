@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <linux/pci_regs.h>
 
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "stream.h"
 #include "testing.h"
 
@@ -173,32 +173,32 @@ static void check_arcs(struct __test_metadata *_metadata,
 	}
 }
 
-TEST_F_TIMEOUT(arcs, from_stop, 120)
+TEST_F(arcs, from_stop)
 {
 	check_arcs(_metadata, &self->dev, VFIO_DEVICE_STATE_STOP);
 }
 
-TEST_F_TIMEOUT(arcs, from_running, 120)
+TEST_F(arcs, from_running)
 {
 	check_arcs(_metadata, &self->dev, VFIO_DEVICE_STATE_RUNNING);
 }
 
-TEST_F_TIMEOUT(arcs, from_stop_copy, 120)
+TEST_F(arcs, from_stop_copy)
 {
 	check_arcs(_metadata, &self->dev, VFIO_DEVICE_STATE_STOP_COPY);
 }
 
-TEST_F_TIMEOUT(arcs, from_resuming, 120)
+TEST_F(arcs, from_resuming)
 {
 	check_arcs(_metadata, &self->dev, VFIO_DEVICE_STATE_RESUMING);
 }
 
-TEST_F_TIMEOUT(arcs, from_running_p2p, 120)
+TEST_F(arcs, from_running_p2p)
 {
 	check_arcs(_metadata, &self->dev, VFIO_DEVICE_STATE_RUNNING_P2P);
 }
 
-TEST_F_TIMEOUT(arcs, from_error, 120)
+TEST_F(arcs, from_error)
 {
 	check_arcs(_metadata, &self->dev, VFIO_DEVICE_STATE_ERROR);
 }
@@ -225,7 +225,7 @@ TEST_F(arcs, resuming_without_data)
 	}
 }
 
-TEST_F_TIMEOUT(arcs, reset_runs, 120)
+TEST_F(arcs, reset_runs)
 {
 	for (unsigned int i = 0; i < STATES; i++) {
 		ASSERT_EQ(0, bring(&self->dev, states[i]));
@@ -238,7 +238,7 @@ TEST_F_TIMEOUT(arcs, reset_runs, 120)
 	}
 }
 
-TEST_F_TIMEOUT(arcs, open_runs, 120)
+TEST_F(arcs, open_runs)
 {
 	for (unsigned int i = 0; i < STATES; i++) {
 		ASSERT_EQ(0, bring(&self->dev, states[i]));
@@ -252,7 +252,7 @@ TEST_F_TIMEOUT(arcs, open_runs, 120)
 }
 
 /* An upper bound that no state of the device or its memory changes */
-TEST_F_TIMEOUT(arcs, data_size, 120)
+TEST_F(arcs, data_size)
 {
 	struct stream stream = {};
 	uint64_t size, first;
@@ -335,7 +335,7 @@ static void run_race(struct __test_metadata *_metadata,
 	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(dev));
 }
 
-TEST_F_TIMEOUT(arcs, race, 120)
+TEST_F(arcs, race)
 {
 	run_race(_metadata, &self->dev, -1);
 }
@@ -349,7 +349,7 @@ static int open_sysfs(struct vfio_device *dev, const char *name, int flags)
 	return open(path, flags);
 }
 
-TEST_F_TIMEOUT(arcs, race_with_root, 120)
+TEST_F(arcs, race_with_root)
 {
 	int reset = open_sysfs(&self->dev, "reset", O_WRONLY);
 
@@ -367,7 +367,7 @@ static void *reset_once(void *arg)
  * A session turned memory decoding on, and ends while root resets the device:
  * the reset does not put back what the end of the session took back.
  */
-TEST_F_TIMEOUT(arcs, end_within_reset, 120)
+TEST_F(arcs, end_within_reset)
 {
 	int config = open_sysfs(&self->dev, "config", O_RDONLY);
 	int reset = open_sysfs(&self->dev, "reset", O_WRONLY);

@@ -12,7 +12,7 @@
 #include <linux/pci_regs.h>
 
 #include "kmsg.h"
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "stream.h"
 #include "testing.h"
 
@@ -71,7 +71,7 @@ TEST_F(data_fd, resuming_rules)
 }
 
 /* A stream's end stays where it is, and poll() does not wait for it */
-TEST_F_TIMEOUT(data_fd, end, 60)
+TEST_F(data_fd, end)
 {
 	struct segments big = { 1 << 20, 1 << 20, 0 };
 	struct pollfd poll_fd = { .events = POLLIN };
@@ -104,7 +104,7 @@ TEST_F(data_fd, one_fd_per_session)
 }
 
 /* A second session of one stop starts anew */
-TEST_F_TIMEOUT(data_fd, second_save, 60)
+TEST_F(data_fd, second_save)
 {
 	struct stream first = {}, second = {};
 
@@ -333,7 +333,7 @@ static void *write_until_busy(void *arg)
 }
 
 /* A store that did not fault is in the stream: none comes too late */
-TEST_F_TIMEOUT(data_fd, no_late_store, 60)
+TEST_F(data_fd, no_late_store)
 {
 	for (unsigned int i = 0; i < 20; i++) {
 		struct storm storm = {
@@ -388,7 +388,7 @@ TEST_F(data_fd, bar_as_dma_target)
 }
 
 /* A user who turns memory decoding off does not stop the stream */
-TEST_F_TIMEOUT(data_fd, memory_disabled, 60)
+TEST_F(data_fd, memory_disabled)
 {
 	struct stream on = {}, off = {};
 	uint16_t command;
@@ -422,7 +422,7 @@ static void *read_until_error(void *arg)
 	return (void *)(long)(len < 0 ? -errno : 0);
 }
 
-TEST_F_TIMEOUT(data_fd, reader_and_end, 60)
+TEST_F(data_fd, reader_and_end)
 {
 	for (unsigned int i = 0; i < 40; i++) {
 		pthread_t reader;

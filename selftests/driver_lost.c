@@ -8,7 +8,7 @@
 #include <sys/utsname.h>
 #include <linux/pci_regs.h>
 
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "pair.h"
 #include "stream.h"
 #include "testing.h"
@@ -124,7 +124,7 @@ static int set_power(const char *port, bool on)
 }
 
 /* What is read from a device that is gone is no state */
-TEST_F_TIMEOUT(lost, saving, 60)
+TEST_F(lost, saving)
 {
 	int second;
 
@@ -141,7 +141,7 @@ TEST_F_TIMEOUT(lost, saving, 60)
 	close(self->fd);
 }
 
-TEST_F_TIMEOUT(lost, loading, 60)
+TEST_F(lost, loading)
 {
 	struct segments cut = { 4000, 4000, 0 };
 	struct stream stream = {};
@@ -159,7 +159,7 @@ TEST_F_TIMEOUT(lost, loading, 60)
 }
 
 /* A load that is whole, but its registers cannot be written any more */
-TEST_F_TIMEOUT(lost, loaded, 60)
+TEST_F(lost, loaded)
 {
 	struct segments cut = { 1 << 20, 1 << 20, 0 };
 	struct stream stream = {};
@@ -244,7 +244,7 @@ static int reset(struct vfio_device *dev)
 	return ret;
 }
 
-TEST_F_TIMEOUT(lost, fatal_error, 60)
+TEST_F(lost, fatal_error)
 {
 	if (cannot_inject())
 		SKIP(return, "%s", cannot_inject());
@@ -304,7 +304,7 @@ static void check_loads(struct __test_metadata *_metadata,
 	free(want);
 }
 
-TEST_F_TIMEOUT(lost, fatal_error_loading, 60)
+TEST_F(lost, fatal_error_loading)
 {
 	struct stream stream = {};
 
@@ -321,7 +321,7 @@ TEST_F_TIMEOUT(lost, fatal_error_loading, 60)
 	stream_free(&stream);
 }
 
-TEST_F_TIMEOUT(lost, fatal_error_closed, 60)
+TEST_F(lost, fatal_error_closed)
 {
 	struct stream stream = {};
 
@@ -335,7 +335,7 @@ TEST_F_TIMEOUT(lost, fatal_error_closed, 60)
 }
 
 /* Such an error loses a transaction, not the device */
-TEST_F_TIMEOUT(lost, non_fatal_error, 60)
+TEST_F(lost, non_fatal_error)
 {
 	if (cannot_inject())
 		SKIP(return, "%s", cannot_inject());

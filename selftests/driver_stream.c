@@ -4,7 +4,7 @@
 #include <pthread.h>
 #include <sys/uio.h>
 
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "stream.h"
 #include "testing.h"
 
@@ -100,7 +100,7 @@ static void expect_same_registers(struct __test_metadata *_metadata,
 	EXPECT_SAME();							\
 } while (0)
 
-TEST_F_TIMEOUT(stream, whole, 60)
+TEST_F(stream, whole)
 {
 	unsigned int rounds = self->source.size > 64 << 20 ? 1 : 3;
 
@@ -146,7 +146,7 @@ static int load_cut(struct stream *stream, struct vfio_device *dev,
 					      NULL);
 }
 
-TEST_F_TIMEOUT(stream, segments, 120)
+TEST_F(stream, segments)
 {
 	static const struct segments cuts[] = {
 		/* these are for the smallest device only */
@@ -172,7 +172,7 @@ TEST_F_TIMEOUT(stream, segments, 120)
 	}
 }
 
-TEST_F_TIMEOUT(stream, vectors, 60)
+TEST_F(stream, vectors)
 {
 	uint8_t *odd = malloc(70001 + 4096 + 3);
 	struct iovec iov[] = {
@@ -210,7 +210,7 @@ TEST_F_TIMEOUT(stream, vectors, 60)
 }
 
 /* What is zero is said, not sent, and is zero at the other side */
-TEST_F_TIMEOUT(stream, zero, 60)
+TEST_F(stream, zero)
 {
 	uint64_t memory = 0;
 
@@ -252,7 +252,7 @@ static int shuffle(struct stream *to, struct records *list, uint64_t seed)
 	return ret;
 }
 
-TEST_F_TIMEOUT(stream, any_order, 60)
+TEST_F(stream, any_order)
 {
 	ASSERT_EQ(0, paint(&self->source, 9));
 	ASSERT_EQ(0, stream_save(&self->stream, &self->source));
@@ -300,7 +300,7 @@ static int rebuild(struct stream *to, struct records *list,
 		      record_build_end(to, count);
 }
 
-TEST_F_TIMEOUT(stream, other_writers, 60)
+TEST_F(stream, other_writers)
 {
 	uint64_t lengths[] = { PAGE, 4 * PAGE, self->source.size };
 	struct stream other = {};
@@ -355,7 +355,7 @@ static void *read_records(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(stream, many_readers, 60)
+TEST_F(stream, many_readers)
 {
 	struct worker workers[THREADS] = {};
 	unsigned int first = THREADS;
@@ -407,7 +407,7 @@ static void *write_records(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(stream, many_writers, 60)
+TEST_F(stream, many_writers)
 {
 	struct worker workers[THREADS] = {};
 	struct stream small = {};
@@ -447,7 +447,7 @@ TEST_F_TIMEOUT(stream, many_writers, 60)
 }
 
 /* A buffer that is not there costs an error, never bytes of the stream */
-TEST_F_TIMEOUT(stream, bad_buffer, 60)
+TEST_F(stream, bad_buffer)
 {
 	struct segments big = { 1 << 20, 1 << 20, 0 };
 	void *nowhere = mmap(NULL, 1 << 20, PROT_NONE,
@@ -500,7 +500,7 @@ FIXTURE_TEARDOWN(large)
 	stream_teardown(_metadata, &self->stream, NULL);
 }
 
-TEST_F_TIMEOUT(large, whole, 120)
+TEST_F(large, whole)
 {
 	stream_whole(_metadata, &self->stream, NULL);
 }

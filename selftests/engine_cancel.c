@@ -6,7 +6,7 @@
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
 
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "engine.h"
 
 #define CHANNELS	2

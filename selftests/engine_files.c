@@ -11,7 +11,7 @@
 #include <linux/bpf.h>
 #include <netinet/in.h>
 
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "engine.h"
 
 #define CHANNELS	4
@@ -85,6 +85,7 @@ TEST_F(files, no_tcp)
 TEST_F(files, not_connected)
 {
 	int listener = socket(AF_INET, SOCK_STREAM, 0);
+	uint16_t port = engine_port(self->pair[0]);
 
 	ASSERT_LE(0, listener);
 	ASSERT_EQ(0, listen(listener, 1));
@@ -95,6 +96,8 @@ TEST_F(files, not_connected)
 		  try_channel(self->fd, socket(AF_INET6, SOCK_STREAM, 0)));
 	close(self->pair[1]);
 	EXPECT_EQ(-ENOTCONN, try_channel(self->fd, self->pair[0]));
+	/* what was refused is not kept either */
+	EXPECT_TRUE(engine_wait_gone(port));
 }
 
 TEST_F(files, ipv6)

@@ -6,7 +6,7 @@
 #include <sys/socket.h>
 #include <vfio_record.h>
 
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "engine.h"
 #include "vfio.h"
 
@@ -532,6 +532,62 @@ TEST_F(order, said)
 		free(packets.packet);
 		engine_destroy(engine);
 	}
+}
+
+/* Only the first packet of a device may say that order does not matter */
+TEST_F(order, said_elsewhere)
+{
+	static const uint32_t idx[] = { 1, 0 };
+	static const uint32_t flags[] = { WIRE_FREE, WIRE_FREE | WIRE_CONFIG };
+	struct engine *engine = &self->engine;
+	struct vfio_multifd_status status;
+
+	for (unsigned int i = 0; i < 2; i++) {
+		int file = engine_memfd(NULL, 0);
+
+		ASSERT_EQ(0, engine_create(engine, VFIO_MULTIFD_RECV, 1, FREE,
+					   PACKET, 0));
+		ASSERT_EQ(0, engine_add_device(engine->fd, file, "dev", 0));
+		close(file);
+		engine_add_inits(engine);
+		engine_add(engine, 0, idx[i], flags[i], "data", 4);
+		ASSERT_EQ(0, engine_put(&engine->channel[0]));
+		shutdown(engine->channel[0].sock, SHUT_WR);
+		engine_start_all(engine);
+		EXPECT_EQ(-EPROTO, engine_join_all(engine));
+		ASSERT_EQ(0, engine_status(engine->fd, &status));
+		EXPECT_EQ(VFIO_MULTIFD_REASON_FLAGS, status.reason);
+		engine_destroy(engine);
+	}
+}
+
+/* The rest of a record could come behind those of others: this fails */
+TEST_F(order, short_write)
+{
+	struct engine *engine = &self->engine;
+	struct vfio_multifd_status status;
+	static const uint8_t data[8192];
+	int pipes[2];
+
+	/* room for the first packet, which takes a page, and half of the next */
+	ASSERT_EQ(0, pipe2(pipes, O_NONBLOCK));
+	ASSERT_EQ(8192, fcntl(pipes[1], F_SETPIPE_SZ, 8192));
+	ASSERT_EQ(0, engine_create(engine, VFIO_MULTIFD_RECV, 1, FREE, PACKET,
+				   0));
+	ASSERT_EQ(0, engine_add_device_with(engine->fd,
+					    VFIO_MULTIFD_DEVICE_RECORDS,
+					    pipes[1], "dev", 0));
+	close(pipes[1]);
+	engine_add_inits(engine);
+	engine_add(engine, 0, 0, WIRE_FREE, data, FIRST);
+	engine_add(engine, 0, 1, 0, data, sizeof(data));
+	engine_start_all(engine);
+	ASSERT_EQ(0, engine_put(&engine->channel[0]));
+	EXPECT_EQ(-EIO, engine_join_all(engine));
+	ASSERT_EQ(0, engine_status(engine->fd, &status));
+	EXPECT_EQ(VFIO_MULTIFD_REASON_DEVICE_WRITE, status.reason);
+	EXPECT_EQ(4096, status.got);
+	close(pipes[0]);
 }
 
 TEST_F(order, nothing_left)

@@ -4,7 +4,7 @@
 #include <signal.h>
 #include <sys/socket.h>
 
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "engine.h"
 #include "vfio.h"
 
@@ -262,6 +262,29 @@ TEST_F(send, config_refused)
 	EXPECT_EQ(-EFAULT, engine_set_config(engine->fd, 0, NULL, 1));
 	EXPECT_EQ(0, set_config(engine, 0, &source));
 	EXPECT_EQ(-EEXIST, set_config(engine, 0, &source));
+	ASSERT_EQ(0, engine_switchover(engine->fd));
+	ASSERT_EQ(0, engine_join_all(engine));
+	check_sent(_metadata, engine, &source, 1);
+}
+
+/* What stands behind the end of a name is not sent */
+TEST_F(send, name_ends)
+{
+	struct vfio_multifd_device device = {
+		.argsz = sizeof(device),
+		.fd = engine_memfd(NULL, 0),
+		.idstr = "dev\0something",
+	};
+	struct engine *engine = &self->engine;
+	struct source source = { .name = "dev" };
+
+	ASSERT_EQ(0, engine_create(engine, VFIO_MULTIFD_SEND, 1, 0,
+				   ENGINE_PACKET, 0));
+	ASSERT_EQ(0, engine_call(engine->fd, VFIO_MULTIFD_ADD_DEVICE, &device));
+	close(device.fd);
+	ASSERT_EQ(0, set_config(engine, 0, &source));
+	engine_start_all(engine);
+	engine_read_all(engine);
 	ASSERT_EQ(0, engine_switchover(engine->fd));
 	ASSERT_EQ(0, engine_join_all(engine));
 	check_sent(_metadata, engine, &source, 1);

@@ -2,7 +2,7 @@
 /* One slow channel holds up one packet, not a share of the state */
 #include <sys/socket.h>
 
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "engine.h"
 
 #define FAST		3		/* channels at full rate */
@@ -108,7 +108,7 @@ static int measure(struct run *run, unsigned int channels)
 }
 
 /* Three channels, and with a fourth that has a hundredth of their rate */
-TEST_F_TIMEOUT(slow, channel, 100)
+TEST_F(slow, channel)
 {
 	int without, with = 0;
 

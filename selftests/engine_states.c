@@ -3,7 +3,7 @@
 #include <poll.h>
 #include <sys/ioctl.h>
 
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "engine.h"
 
 #define ARRAY_LEN(array)	(sizeof(array) / sizeof((array)[0]))

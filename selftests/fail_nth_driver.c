@@ -2,7 +2,7 @@
 /* The driver without memory: bind, open, each arc, data fds; and then it works */
 #include <fcntl.h>
 
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "fail_nth.h"
 #include "kmemleak.h"
 #include "pair.h"
@@ -78,7 +78,7 @@ FIXTURE_TEARDOWN(closed)
 	pair_close(&pair);
 }
 
-TEST_F_TIMEOUT(closed, bind, 240)
+TEST_F(closed, bind)
 {
 	static const char bind[] = "/sys/bus/pci/drivers/" VFIO_DRIVER "/bind";
 	static const char unbind[] =
@@ -113,7 +113,7 @@ static int open_device(struct vfio_device *dev, const char *bdf)
 	return ret == -ENODEV ? -ENOMEM : ret;
 }
 
-TEST_F_TIMEOUT(closed, open, 240)
+TEST_F(closed, open)
 {
 	struct fail_nth sweep = {};
 	struct vfio_device dev;
@@ -325,7 +325,7 @@ static void sweep_arc(struct __test_metadata *_metadata, struct pair *pair,
 	FAIL_NTH_DONE(&sweep, name);
 }
 
-TEST_F_TIMEOUT(fail, arcs, 240)
+TEST_F(fail, arcs)
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(arcs); i++)
 		sweep_arc(_metadata, &self->pair, &self->read, &arcs[i]);
@@ -367,7 +367,7 @@ static void sweep_read(struct __test_metadata *_metadata, struct pair *pair,
 	FAIL_NTH_DONE(&sweep, "read");
 }
 
-TEST_F_TIMEOUT(fail, read, 240)
+TEST_F(fail, read)
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(segments); i++)
 		sweep_read(_metadata, &self->pair, &self->read, segments[i]);
@@ -421,7 +421,7 @@ static void sweep_write(struct __test_metadata *_metadata, struct pair *pair,
 	FAIL_NTH_DONE(&sweep, "write");
 }
 
-TEST_F_TIMEOUT(fail, write, 240)
+TEST_F(fail, write)
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(segments); i++)
 		sweep_write(_metadata, &self->pair, segments[i].least);
@@ -477,7 +477,7 @@ static const struct call {
 	{ "registers", call_registers },
 };
 
-TEST_F_TIMEOUT(fail, calls, 240)
+TEST_F(fail, calls)
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(calls); i++) {
 		struct fail_nth sweep = {};
@@ -513,7 +513,7 @@ FIXTURE_TEARDOWN(kmemleak)
 {
 }
 
-TEST_F_TIMEOUT(kmemleak, nothing, 240)
+TEST_F(kmemleak, nothing)
 {
 	KMEMLEAK_EXPECT_NONE();
 }

@@ -3,7 +3,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "engine.h"
 #include "fail_nth.h"
 #include "kmemleak.h"
@@ -247,7 +247,7 @@ static void sweep_call(struct __test_metadata *_metadata, struct bench *b,
 	FAIL_NTH_DONE(&sweep, call->name);
 }
 
-TEST_F_TIMEOUT(fail, calls, 240)
+TEST_F(fail, calls)
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(calls); i++)
 		sweep_call(_metadata, &self->bench, &calls[i]);
@@ -341,13 +341,13 @@ static void sweep_run(struct __test_metadata *_metadata, struct bench *b,
 	FAIL_NTH_DONE(&sweep, name);
 }
 
-TEST_F_TIMEOUT(fail, run_source, 240)
+TEST_F(fail, run_source)
 {
 	sweep_run(_metadata, &self->bench, prepare_source, check_source,
 		  "RUN_CHANNEL of a source");
 }
 
-TEST_F_TIMEOUT(fail, run_target, 240)
+TEST_F(fail, run_target)
 {
 	sweep_run(_metadata, &self->bench, prepare_target, check_target,
 		  "RUN_CHANNEL of a destination");
@@ -365,7 +365,7 @@ FIXTURE_TEARDOWN(kmemleak)
 {
 }
 
-TEST_F_TIMEOUT(kmemleak, nothing, 240)
+TEST_F(kmemleak, nothing)
 {
 	KMEMLEAK_EXPECT_NONE();
 }

@@ -3,7 +3,7 @@
  * A device's state goes from driver to driver by the engine, and the memory of
  * one of the threads fails: the other end is told, and nothing is half loaded
  */
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "engine.h"
 #include "fail_nth.h"
 #include "kmemleak.h"
@@ -282,13 +282,13 @@ static void sweep_thread(struct __test_metadata *_metadata, struct rig *rig,
 	FAIL_NTH_DONE(&sweep, name);
 }
 
-TEST_F_TIMEOUT(stream, source, 240)
+TEST_F(stream, source)
 {
 	for (unsigned int i = 0; i < CHANNELS; i++)
 		sweep_thread(_metadata, &self->rig, i);
 }
 
-TEST_F_TIMEOUT(stream, destination, 240)
+TEST_F(stream, destination)
 {
 	for (unsigned int i = 0; i < CHANNELS; i++)
 		sweep_thread(_metadata, &self->rig, CHANNELS + i);
@@ -306,7 +306,7 @@ FIXTURE_TEARDOWN(kmemleak)
 {
 }
 
-TEST_F_TIMEOUT(kmemleak, nothing, 240)
+TEST_F(kmemleak, nothing)
 {
 	KMEMLEAK_EXPECT_NONE();
 }

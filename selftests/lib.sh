@@ -167,6 +167,52 @@ migrated() {
 		[ "$(digests src)" = "$(digests dst)" ]
 }
 
+# Nothing of a transfer is left: no socket, no reference to the modules
+nothing_left() {
+	for _ in $(seq 50); do
+		sockets=$(on_src ss -tanH; on_dst ss -tanH)
+		used=$(cat /sys/module/vfio_multifd/refcnt \
+			/sys/module/qemu_vfio_pci/refcnt | tr '\n' ' ')
+		case $(echo "$sockets" | grep -Evc 'TIME-WAIT|^$')$used in
+		"00 0 ") return 0 ;;
+		esac
+		sleep 0.1
+	done
+	echo "# left: references $used, sockets:"
+	echo "$sockets" | sed 's/^/#   /'
+	return 1
+}
+
+# States on both sides are what their exit statuses say, and not both run.
+consistent() {
+	case $src_status in
+	0 | 4) ! grep -q '^state .* RUNNING$' "$work/src.log" ;;
+	2 | 3) runs src ;;
+	*) false ;;
+	esac || return
+	case $dst_status in
+	0 | 2 | 3) runs dst ;;
+	4) ! grep -q '^state .* RUNNING$' "$work/dst.log" ;;
+	*) false ;;
+	esac || return
+	case $src_status$dst_status in
+	20 | 30) false ;;
+	esac && settled src $src_status && settled dst $dst_status
+}
+
+# A helper that lived to say that nothing came of it has cleared up itself.
+settled() {
+	case $2 in 2 | 3) ;; *) return 0 ;; esac
+	grep -q "the helper died" "$work/$1.log" ||
+		[ "$(grep -c '^left .* RUNNING$' "$work/$1.log")" = "$(devices "$1")" ]
+}
+
+healthy_migration() {
+	start_destination -- --listen $DST4:0 &&
+		start_source --run-ms=10 -- --connect "$DST4:$listen_port" &&
+		wait_both && migrated
+}
+
 # The kernel's messages on what the devices of $src and $dst do, from now on
 watch_states() {
 	control=/sys/kernel/debug/dynamic_debug/control

@@ -11,7 +11,7 @@
 
 #include "edit.h"
 #include "kmsg.h"
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "pair.h"
 #include "testing.h"
 

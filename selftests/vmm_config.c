@@ -5,7 +5,7 @@
 #include <linux/pci_regs.h>
 
 #include "config.h"
-#include "kselftest_harness.h"
+#include "harness.h"
 #include "testing.h"
 
 FIXTURE(config) {
