@@ -17,7 +17,7 @@
 
 SHELL := /bin/bash
 KERNEL ?= 6.12
-KERNELS ?= 6.12
+KERNELS ?= 6.12 6.12-debug
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vfio-multifd
 PREFIX ?= /usr/local
 UDEVDIR ?= /usr/lib/udev/rules.d
@@ -84,10 +84,10 @@ bench: deps modules user selftests	## measure, against two baselines
 	@mkdir -p $(RESULTS)
 	@selftests/vm.sh -t 1800 -o $(RESULTS) -- selftests/bench.sh
 
-test: $(KERNELS:%=modules-%) selftests sanitized	## lint, and run all tests in a virtual machine
+test: $(KERNELS:%=modules-%) selftests sanitized	## lint, and run all tests in virtual machines
 	@selftests/check.sh $(RESULTS) $(KERNELS)
 
-test-all:	## test with the debug kernels, too
+test-all:	## test with the newest kernel, too
 	@$(MAKE) --no-print-directory test KERNELS='6.12 6.12-debug 7.x-debug'
 
 # A kernel that cannot be had, which kernel.sh says by 4, is skipped and said.
@@ -148,6 +148,8 @@ lint-rst:
 lint-man:
 	@mandoc -T lint -W warning Documentation/*.[1-9]
 
+# A machine that is only to use it needs no emulator.
+install: packages := gcc gcc-12 kmod libc6-dev libelf1 libkmod-dev make pkg-config xz-utils
 install: modules user	## install the modules, the helper, its library and the rest
 	@. $(kernel)/env && root=$(DESTDIR)/lib/modules/$$KVER && \
 	{ [ "$(DESTDIR)" ] || [ -d $$root/kernel ] || { \
