@@ -3,9 +3,9 @@
  * How a VMM gets at a device and gives it memory: by a container and the
  * device's group, or by an iommufd and the device's own node
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -127,19 +127,28 @@ fail:
 /* The device's own node, /dev/vfio/devices/vfioN */
 static int open_node(const char *bdf)
 {
-	char pattern[PATH_MAX], path[PATH_MAX];
-	int fd = -1;
-	glob_t list;
+	char path[PATH_MAX];
+	struct dirent *entry;
+	DIR *dir;
+	int fd;
 
-	snprintf(pattern, sizeof(pattern),
-		 "/sys/bus/pci/devices/%s/vfio-dev/vfio*", bdf);
-	if (glob(pattern, 0, NULL, &list))
-		return -ENODEV;
-	snprintf(path, sizeof(path), "/dev/vfio/devices/%s",
-		 strrchr(list.gl_pathv[0], '/') + 1);
-	globfree(&list);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
+	snprintf(path, sizeof(path), "/sys/bus/pci/devices/%s/vfio-dev", bdf);
+	dir = opendir(path);
+	if (!dir)
+		return errno == ENOENT ? -ENODEV : -errno;
+	do {
+		errno = 0;
+		entry = readdir(dir);
+	} while (entry && entry->d_name[0] == '.');
+	fd = errno ? -errno : -ENODEV;
+	if (entry) {
+		snprintf(path, sizeof(path), "/dev/vfio/devices/%s",
+			 entry->d_name);
+		fd = open(path, O_RDWR | O_CLOEXEC);
+		fd = fd < 0 ? -errno : fd;
+	}
+	closedir(dir);
+	return fd;
 }
 
 static int open_cdev(struct vfio_container *container, const char *bdf)

@@ -2,12 +2,17 @@
 /* Let the Nth allocation, or copy from or to user memory, of a thread fail */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "fail_nth.h"
+#include "kselftest.h"
+
+#define DEBUGFS		"/sys/kernel/debug"
+#define FAIL_NTH	"/proc/thread-self/fail-nth"
 
 #define EACH	200	/* up to here every n, then in strides */
 #define MOST	100000	/* no sweep comes here */
@@ -32,46 +37,108 @@ static const struct {
 	{ "fail_usercopy/verbose", "0" },
 };
 
-static bool set_up(void)
+/* Where a function of the kernel begins, and the next one: its end */
+static bool find_function(const char *name, uint64_t *start, uint64_t *end)
 {
-	bool good = true;
+	FILE *file = fopen("/proc/kallsyms", "re");
+	char line[256], symbol[128];
+	uint64_t at;
 
-	for (unsigned int i = 0; i < sizeof(settings) / sizeof(settings[0]);
-	     i++) {
-		char path[128];
-		int fd;
-
-		snprintf(path, sizeof(path), "/sys/kernel/debug/%s",
-			 settings[i].name);
-		fd = open(path, O_WRONLY | O_CLOEXEC);
-		good &= write(fd, settings[i].value, 1) == 1;
-		close(fd);
+	*start = 0;
+	*end = UINT64_MAX;
+	for (int pass = 0; file && pass < 2; pass++) {
+		rewind(file);
+		while (fgets(line, sizeof(line), file)) {
+			if (sscanf(line, "%" SCNx64 " %*c %127s", &at,
+				   symbol) != 2)
+				continue;
+			if (!pass && !strcmp(symbol, name))
+				*start = at;
+			if (pass && at > *start && at < *end)
+				*end = at;
+		}
 	}
+	if (file)
+		fclose(file);
+	return *start && *end != UINT64_MAX;
+}
+
+static bool write_number(const char *name, uint64_t number)
+{
+	char path[128], text[32];
+	bool good;
+	int fd;
+
+	snprintf(path, sizeof(path), DEBUGFS "/%s", name);
+	snprintf(text, sizeof(text), "%#" PRIx64 "\n", number);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	good = fd >= 0 && write(fd, text, strlen(text)) > 0;
+	if (fd >= 0)
+		close(fd);
 	return good;
 }
 
-/*
- * For main(): true after having said that the whole program is skipped.
- */
-bool fail_nth_skip(void)
+/* No memory fails for @function, nor for what it calls; NULL: for none. */
+bool fail_nth_spare(const char *function)
 {
-	if (!access("/proc/thread-self/fail-nth", W_OK) && set_up())
+	uint64_t start = 0, end = 0;
+
+	if (function && !find_function(function, &start, &end))
 		return false;
-	printf("TAP version 13\n1..0 # SKIP this kernel injects no faults\n");
-	return true;
+	return write_number("failslab/reject-start", start) &&
+	       write_number("failslab/reject-end", end) &&
+	       write_number("fail_page_alloc/reject-start", start) &&
+	       write_number("fail_page_alloc/reject-end", end);
+}
+
+static int set_up(void)
+{
+	for (unsigned int i = 0; i < sizeof(settings) / sizeof(settings[0]);
+	     i++) {
+		ssize_t done = -1;
+		char path[128];
+		int fd;
+
+		snprintf(path, sizeof(path), DEBUGFS "/%s", settings[i].name);
+		fd = open(path, O_WRONLY | O_CLOEXEC);
+		if (fd >= 0) {
+			done = write(fd, settings[i].value, 1);
+			close(fd);
+		}
+		if (done < 0) {
+			printf("Bail out! %s: %s\n", path, strerror(errno));
+			return KSFT_FAIL;
+		}
+	}
+	if (!fail_nth_spare(NULL)) {
+		printf("Bail out! " DEBUGFS "/failslab/reject-start: %s\n",
+		       strerror(errno));
+		return KSFT_FAIL;
+	}
+	return KSFT_PASS;
+}
+
+/*
+ * For main(): KSFT_PASS, or the program's status after having said why there
+ * are no tests.  A kernel that can do it but does not is no reason to skip.
+ */
+int fail_nth_begin(void)
+{
+	if (access(FAIL_NTH, F_OK) && errno == ENOENT) {
+		printf("TAP version 13\n"
+		       "1..0 # SKIP this kernel injects no faults\n");
+		return KSFT_SKIP;
+	}
+	return set_up();
 }
 
 /* Return: whether to do it once more, with another n */
 bool fail_nth_next(struct fail_nth *sweep)
 {
-	unsigned int patience = sweep->patience ? sweep->patience : 1;
+	bool is_over = sweep->most ? sweep->n >= sweep->most :
+				     sweep->n && !sweep->fired;
 
-	if (sweep->most && sweep->n >= sweep->most) {
-		sweep->fired = false;
-		return false;
-	}
-	sweep->quiet = sweep->n && !sweep->fired ? sweep->quiet + 1 : 0;
-	if (sweep->quiet >= patience || sweep->n > MOST)
+	if (is_over || sweep->n > MOST)
 		return false;
 	sweep->n += sweep->n < EACH ? 1 : sweep->n / 8;
 	sweep->runs++;
@@ -92,7 +159,7 @@ void fail_nth_arm(const struct fail_nth *sweep)
 {
 	char text[16];
 
-	fail_fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
+	fail_fd = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
 	if (fail_fd < 0)
 		abort();
 	snprintf(text, sizeof(text), "%u", sweep->n);
@@ -106,6 +173,7 @@ void fail_nth_disarm(struct fail_nth *sweep)
 
 	/* If it was this call that failed, or is the next, it was none before */
 	sweep->fired = len > 0 && !strcmp(text, "0\n");
+	sweep->fires += sweep->fired;
 	set("0");
 	close(fail_fd);
 	fail_fd = -1;

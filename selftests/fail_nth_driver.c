@@ -9,6 +9,7 @@
 #include "testing.h"
 
 #define KIND	(&vfio_ivshmem_1m)
+#define BIG	(1 << 20)	/* a read or write of all at once */
 
 /*
  * The kernel's word for a BAR that is not reserved for want of memory, by the
@@ -26,11 +27,10 @@ static int write_bdf(int fd, const char *bdf)
 
 /* bind or unbind, by the driver's own file, which tells what probe() said */
 static void sweep_file(struct __test_metadata *_metadata, const char *bdf,
-		       const char *file, const char *opposite,
-		       unsigned int most)
+		       const char *file, const char *opposite)
 {
 	int fd = open(file, O_WRONLY), undo = open(opposite, O_WRONLY);
-	struct fail_nth sweep = { .most = most };
+	struct fail_nth sweep = {};
 	int ret;
 
 	ASSERT_LE(0, fd);
@@ -48,7 +48,6 @@ static void sweep_file(struct __test_metadata *_metadata, const char *bdf,
 		if (_metadata->exit_code)
 			break;
 	}
-	EXPECT_LT(0, sweep.errors);
 	FAIL_NTH_DONE(&sweep, file);
 	close(fd);
 	close(undo);
@@ -84,20 +83,21 @@ TEST_F(closed, bind)
 	static const char unbind[] =
 		"/sys/bus/pci/drivers/" VFIO_DRIVER "/unbind";
 
-	sweep_file(_metadata, self->bdf, unbind, bind, 0);
+	sweep_file(_metadata, self->bdf, unbind, bind);
 	ASSERT_EQ(0, vfio_unbind(self->bdf));
 	/*
-	 * VFIO's own vfio_create_group() warns when it has no memory: it drops
-	 * a group whose iommu_group is still set.  It begins at n = 89 with
-	 * Linux 6.12; what the driver does itself ends at 61.
+	 * VFIO's own vfio_create_group(), which is part of this, warns when it
+	 * has no memory: it drops a group whose iommu_group is still set.
 	 */
-	sweep_file(_metadata, self->bdf, bind, unbind, 70);
+	ASSERT_TRUE(fail_nth_spare("vfio_device_set_group"));
+	sweep_file(_metadata, self->bdf, bind, unbind);
+	ASSERT_TRUE(fail_nth_spare(NULL));
 	ASSERT_EQ(0, vfio_bind(self->bdf, VFIO_DRIVER));
 }
 
 /*
- * All from the address space to the mapped BAR.  What is missing in sysfs is
- * what could not be read there.
+ * All from the address space to the mapped BAR.  A device of no kind is one of
+ * which sysfs could not be read.
  */
 static int open_device(struct vfio_device *dev, const char *bdf)
 {
@@ -110,7 +110,7 @@ static int open_device(struct vfio_device *dev, const char *bdf)
 	if (ret)
 		vfio_container_close(&container);
 	dev->container = container;
-	return ret == -ENODEV ? -ENOMEM : ret;
+	return ret == -ENODEV && !dev->kind ? -ENOMEM : ret;
 }
 
 TEST_F(closed, open)
@@ -135,7 +135,6 @@ TEST_F(closed, open)
 			break;
 	}
 	EXPECT_EQ(0, ret);
-	EXPECT_LT(0, sweep.errors);
 	FAIL_NTH_DONE(&sweep, "open");
 }
 
@@ -176,7 +175,7 @@ static int stop(struct vfio_device *dev)
 /* ... and from there to another; in RESUMING a whole stream is written. */
 static int enter(struct pair *pair, uint32_t state)
 {
-	struct segments big = { 1 << 20, 1 << 20, 0 };
+	struct segments big = { BIG, BIG, 0 };
 	struct vfio_device *dev = &pair->target;
 	int fd, ret;
 
@@ -216,7 +215,7 @@ static const char *check_stream(struct pair *pair, struct stream *stream)
 
 static const char *check_read(struct pair *pair, struct stream *read, int fd)
 {
-	struct segments big = { 1 << 20, 1 << 20, 0 };
+	struct segments big = { BIG, BIG, 0 };
 
 	read->len = 0;
 	if (fd < 0)
@@ -228,7 +227,7 @@ static const char *check_read(struct pair *pair, struct stream *read, int fd)
 
 static const char *check_write(struct pair *pair, int fd)
 {
-	struct segments big = { 1 << 20, 1 << 20, 0 };
+	struct segments big = { BIG, BIG, 0 };
 
 	if (fd < 0)
 		return "no data fd";
@@ -321,7 +320,6 @@ static void sweep_arc(struct __test_metadata *_metadata, struct pair *pair,
 			break;
 	}
 	EXPECT_EQ(0, ret);
-	EXPECT_LT(0, sweep.errors);
 	FAIL_NTH_DONE(&sweep, name);
 }
 
@@ -333,7 +331,7 @@ TEST_F(fail, arcs)
 
 /* Some segments are too small for a record, and go by way of the carry. */
 static const struct segments segments[] = {
-	{ 1 << 20, 1 << 20, 0 },
+	{ BIG, BIG, 0 },
 	{ 50000, 50000, 0 },
 	{ 3000, 9000, 1 },
 };
@@ -342,7 +340,8 @@ static const struct segments segments[] = {
 static void sweep_read(struct __test_metadata *_metadata, struct pair *pair,
 		       struct stream *read, struct segments segments)
 {
-	struct fail_nth sweep = {};
+	/* without a carry, what a copy left over is copied by the next one */
+	struct fail_nth sweep = { .calm = segments.least == BIG };
 	int fd, ret;
 
 	while (fail_nth_next(&sweep)) {
@@ -468,19 +467,20 @@ static int call_registers(struct vfio_device *dev)
 static const struct call {
 	const char *name;
 	int (*call)(struct vfio_device *dev);
+	bool calm;	/* it needs no memory, and copies nothing */
 } calls[] = {
-	{ "MIGRATION", call_flags },
-	{ "MIG_DEVICE_STATE", call_state },
-	{ "MIG_DATA_SIZE", call_size },
-	{ "RESET", vfio_device_reset },
-	{ "mmap", call_map },
-	{ "registers", call_registers },
+	{ "MIGRATION", call_flags, false },
+	{ "MIG_DEVICE_STATE", call_state, false },
+	{ "MIG_DATA_SIZE", call_size, false },
+	{ "RESET", vfio_device_reset, true },
+	{ "mmap", call_map, false },
+	{ "registers", call_registers, false },
 };
 
 TEST_F(fail, calls)
 {
 	for (unsigned int i = 0; i < ARRAY_SIZE(calls); i++) {
-		struct fail_nth sweep = {};
+		struct fail_nth sweep = { .calm = calls[i].calm };
 
 		while (fail_nth_next(&sweep)) {
 			int ret;
@@ -520,5 +520,5 @@ TEST_F(kmemleak, nothing)
 
 int main(int argc, char **argv)
 {
-	return fail_nth_skip() ? KSFT_SKIP : test_harness_run(argc, argv);
+	return fail_nth_begin() ?: test_harness_run(argc, argv);
 }

@@ -24,12 +24,14 @@ struct bench {
  * A call in a transfer that is ready for it; both return 0 or a negative errno.
  * @taken: what the call returns for a second time if it took effect and only
  * its answer did not come through; or 0
+ * @calm: it takes no memory, and copies nothing: it cannot fail
  */
 struct call {
 	const char *name;
 	int (*prepare)(struct bench *b);
 	int (*call)(struct bench *b);
 	int taken;
+	bool calm;
 };
 
 static int prepare_nothing(struct bench *b)
@@ -184,18 +186,18 @@ static int call_cancel(struct bench *b)
 }
 
 static const struct call calls[] = {
-	{ "open", prepare_nothing, call_open, 0 },
-	{ "GET_INFO", prepare_new, call_get_info, 0 },
-	{ "SETUP", prepare_new, call_setup, 0 },
-	{ "ADD_CHANNEL", prepare_ready, call_add_channel, 0 },
-	{ "ADD_DEVICE", prepare_ready, call_add_device, -EBUSY },
-	{ "SET_CONFIG", prepare_device, call_set_config, 0 },
-	{ "SWITCHOVER", prepare_device, call_switchover, 0 },
-	{ "GET_CONFIG", prepare_loaded, call_get_config, 0 },
-	{ "STATUS", prepare_device, call_status, 0 },
-	{ "DEVICE_STATUS", prepare_device, call_device_status, 0 },
-	{ "poll", prepare_device, call_poll, 0 },
-	{ "CANCEL", prepare_device, call_cancel, 0 },
+	{ "open", prepare_nothing, call_open, 0, false },
+	{ "GET_INFO", prepare_new, call_get_info, 0, false },
+	{ "SETUP", prepare_new, call_setup, 0, false },
+	{ "ADD_CHANNEL", prepare_ready, call_add_channel, 0, false },
+	{ "ADD_DEVICE", prepare_ready, call_add_device, -EBUSY, false },
+	{ "SET_CONFIG", prepare_device, call_set_config, 0, false },
+	{ "SWITCHOVER", prepare_device, call_switchover, 0, true },
+	{ "GET_CONFIG", prepare_loaded, call_get_config, 0, false },
+	{ "STATUS", prepare_device, call_status, 0, false },
+	{ "DEVICE_STATUS", prepare_device, call_device_status, 0, false },
+	{ "poll", prepare_device, call_poll, 0, false },
+	{ "CANCEL", prepare_device, call_cancel, 0, true },
 };
 
 FIXTURE(fail) {
@@ -224,7 +226,7 @@ FIXTURE_TEARDOWN(fail)
 static void sweep_call(struct __test_metadata *_metadata, struct bench *b,
 		       const struct call *call)
 {
-	struct fail_nth sweep = {};
+	struct fail_nth sweep = { .calm = call->calm };
 	int ret = 0;
 
 	while (fail_nth_next(&sweep)) {
@@ -337,7 +339,6 @@ static void sweep_run(struct __test_metadata *_metadata, struct bench *b,
 			break;
 	}
 	EXPECT_EQ(0, ret);
-	EXPECT_LT(0, sweep.errors);
 	FAIL_NTH_DONE(&sweep, name);
 }
 
@@ -372,5 +373,5 @@ TEST_F(kmemleak, nothing)
 
 int main(int argc, char **argv)
 {
-	return fail_nth_skip() ? KSFT_SKIP : test_harness_run(argc, argv);
+	return fail_nth_begin() ?: test_harness_run(argc, argv);
 }

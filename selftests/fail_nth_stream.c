@@ -12,6 +12,7 @@
 
 #define KIND		(&vfio_ivshmem_1m)
 #define CHANNELS	2
+#define MOST		40
 #define PACKET		(1 << 16)
 #define CONFIG_SIZE	6000
 
@@ -33,7 +34,8 @@ struct runner {
 struct rig {
 	struct pair pair;
 	uint8_t *config;
-	uint64_t features;	/* of the transfers */
+	unsigned int channels;	/* of the transfers */
+	uint64_t features;
 	uint32_t flags;		/* of the devices in them */
 	int fd[2];
 	struct runner runner[2][CHANNELS];
@@ -44,15 +46,31 @@ FIXTURE(stream) {
 	struct rig rig;
 };
 
+/*
+ * A thread that is alone does all the work, so its sweep ends where nothing is
+ * left to fail.  For those that share it, it ends at @most.
+ */
 FIXTURE_VARIANT(stream) {
+	unsigned int channels;
+	unsigned int most;
 	uint64_t features;
 	uint32_t flags;
 };
 
 FIXTURE_VARIANT_ADD(stream, in_order) {
+	.channels = 1,
 };
 
 FIXTURE_VARIANT_ADD(stream, order_free) {
+	.channels = 1,
+	.features = VFIO_MULTIFD_FEATURE_DIGEST |
+		    VFIO_MULTIFD_FEATURE_ORDER_FREE,
+	.flags = VFIO_MULTIFD_DEVICE_RECORDS,
+};
+
+FIXTURE_VARIANT_ADD(stream, shared) {
+	.channels = CHANNELS,
+	.most = MOST,
 	.features = VFIO_MULTIFD_FEATURE_DIGEST |
 		    VFIO_MULTIFD_FEATURE_ORDER_FREE,
 	.flags = VFIO_MULTIFD_DEVICE_RECORDS,
@@ -63,6 +81,7 @@ FIXTURE_SETUP(stream)
 	ENGINE_NEEDED();
 	TESTING_SETUP(pair_open(&self->rig.pair, KIND));
 	self->rig.config = engine_pattern(CONFIG_SIZE, 3);
+	self->rig.channels = variant->channels;
 	self->rig.features = variant->features;
 	self->rig.flags = variant->flags;
 }
@@ -103,17 +122,17 @@ static void *run(void *arg)
 }
 
 /* Both transfers with their channels, before their devices come */
-static int connect_both(int fd[2], uint64_t features)
+static int connect_both(struct rig *rig)
 {
-	int pair[2], ret = 0;
+	int *fd = rig->fd, pair[2], ret = 0;
 
 	for (unsigned int i = 0; !ret && i < 2; i++) {
 		fd[i] = engine_open();
 		ret = engine_setup(fd[i], i == SOURCE ? VFIO_MULTIFD_SEND :
-				   VFIO_MULTIFD_RECV, CHANNELS, features,
-				   PACKET);
+				   VFIO_MULTIFD_RECV, rig->channels,
+				   rig->features, PACKET);
 	}
-	for (unsigned int i = 0; !ret && i < CHANNELS; i++) {
+	for (unsigned int i = 0; !ret && i < rig->channels; i++) {
 		ret = engine_tcp_pair(pair, 0);
 		if (ret)
 			break;
@@ -141,7 +160,7 @@ static int add_device(int fd, struct vfio_device *dev, uint32_t state,
 static int prepare(struct rig *rig)
 {
 	pair_spoil(&rig->pair);
-	return connect_both(rig->fd, rig->features) ?:
+	return connect_both(rig) ?:
 	       add_device(rig->fd[SOURCE], &rig->pair.source,
 			  VFIO_DEVICE_STATE_STOP_COPY, rig->flags) ?:
 	       add_device(rig->fd[TARGET], &rig->pair.target,
@@ -156,20 +175,22 @@ static int prepare(struct rig *rig)
 static void run_all(struct __test_metadata *_metadata, struct rig *rig,
 		    unsigned int victim, struct fail_nth *sweep)
 {
-	for (unsigned int i = 0; i < 2 * CHANNELS; i++) {
-		struct runner *runner = &rig->runner[i / CHANNELS]
-						     [i % CHANNELS];
+	unsigned int channels = rig->channels;
+
+	for (unsigned int i = 0; i < 2 * channels; i++) {
+		struct runner *runner = &rig->runner[i / channels]
+						     [i % channels];
 
 		*runner = (struct runner) {
-			.fd = rig->fd[i / CHANNELS],
-			.id = i % CHANNELS,
+			.fd = rig->fd[i / channels],
+			.id = i % channels,
 			.sweep = i == victim ? sweep : NULL,
 		};
 		ASSERT_EQ(0, pthread_create(&runner->thread, NULL, run,
 					    runner));
 	}
-	for (unsigned int i = 0; i < 2 * CHANNELS; i++)
-		pthread_join(rig->runner[i / CHANNELS][i % CHANNELS].thread,
+	for (unsigned int i = 0; i < 2 * channels; i++)
+		pthread_join(rig->runner[i / channels][i % channels].thread,
 			     NULL);
 }
 
@@ -182,7 +203,7 @@ static const char *check_end(struct rig *rig, unsigned int end, bool is_victim)
 	if (engine_status(rig->fd[end], status))
 		return "no status";
 	err = status->error;
-	for (unsigned int i = 0; i < CHANNELS; i++)
+	for (unsigned int i = 0; i < rig->channels; i++)
 		if (rig->runner[end][i].ret != err)
 			return "a thread that returns something else";
 	if (status->state == VFIO_MULTIFD_STATE_DONE)
@@ -246,7 +267,7 @@ static bool one_run(struct __test_metadata *_metadata, struct rig *rig,
 	ASSERT_EQ(0, prepare(rig));
 	run_all(_metadata, rig, victim, sweep);
 	for (unsigned int i = 0; i < 2; i++)
-		EXPECT_RIGHT(check_end(rig, i, victim / CHANNELS == i));
+		EXPECT_RIGHT(check_end(rig, i, victim / rig->channels == i));
 	done = rig->status[TARGET].state == VFIO_MULTIFD_STATE_DONE;
 	if (done)
 		EXPECT_RIGHT(check_config(rig));
@@ -261,12 +282,11 @@ static bool one_run(struct __test_metadata *_metadata, struct rig *rig,
 }
 
 static void sweep_thread(struct __test_metadata *_metadata, struct rig *rig,
-			 unsigned int victim)
+			 unsigned int victim, unsigned int most)
 {
-	/* What a thread has to do is not always the same. */
-	struct fail_nth sweep = { .patience = 2 };
+	struct fail_nth sweep = { .most = most };
 	bool done = false;
-	char name[32];
+	char name[64];
 
 	while (fail_nth_next(&sweep)) {
 		done = one_run(_metadata, rig, victim, &sweep);
@@ -274,24 +294,24 @@ static void sweep_thread(struct __test_metadata *_metadata, struct rig *rig,
 		if (_metadata->exit_code)
 			break;
 	}
-	EXPECT_TRUE(done);
-	EXPECT_LT(0, sweep.errors);
-	snprintf(name, sizeof(name), "%s, channel %u",
-		 victim / CHANNELS == SOURCE ? "source" : "destination",
-		 victim % CHANNELS);
+	EXPECT_TRUE(most || done);
+	snprintf(name, sizeof(name), "%s, channel %u of %u",
+		 victim / rig->channels == SOURCE ? "source" : "destination",
+		 victim % rig->channels, rig->channels);
 	FAIL_NTH_DONE(&sweep, name);
 }
 
 TEST_F(stream, source)
 {
-	for (unsigned int i = 0; i < CHANNELS; i++)
-		sweep_thread(_metadata, &self->rig, i);
+	for (unsigned int i = 0; i < variant->channels; i++)
+		sweep_thread(_metadata, &self->rig, i, variant->most);
 }
 
 TEST_F(stream, destination)
 {
-	for (unsigned int i = 0; i < CHANNELS; i++)
-		sweep_thread(_metadata, &self->rig, CHANNELS + i);
+	for (unsigned int i = 0; i < variant->channels; i++)
+		sweep_thread(_metadata, &self->rig, variant->channels + i,
+			     variant->most);
 }
 
 /* The scan takes long, so there is one, after all the others */
@@ -313,5 +333,5 @@ TEST_F(kmemleak, nothing)
 
 int main(int argc, char **argv)
 {
-	return fail_nth_skip() ? KSFT_SKIP : test_harness_run(argc, argv);
+	return fail_nth_begin() ?: test_harness_run(argc, argv);
 }

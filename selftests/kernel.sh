@@ -77,24 +77,32 @@ debian_env() {
 	write_env
 }
 
-# Fetches the newest linux-source of a 7.x, from whatever suite has it.  The
-# lists of these suites stay out of the machine's own.
-fetch_newest() {
-	lists=$dir/lists
-	mkdir -p "$lists/partial" "$dir/deb"
+# apt-get and apt-cache for all suites.  Their lists stay out of the machine's own.
+newest() {
+	command=$1
+	shift
+	"$command" -qq -o "Dir::Etc::sourcelist=$dir/suites.list" -o Dir::Etc::sourceparts=- \
+		-o "Dir::State::lists=$dir/lists" -o APT::Sandbox::User=root \
+		-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= "$@"
+}
+
+# The newest linux-source of a 7.x and its version, from whatever suite has it
+find_newest() {
+	mkdir -p "$dir/lists/partial"
 	mirror=$(apt-get indextargets --format '$(SITE)' | grep -m 1 'debian/*$' ||
 		echo http://deb.debian.org/debian)
 	for suite in bookworm-backports trixie-backports sid experimental; do
 		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
 	done >"$dir/suites.list"
-	apt="-qq -o Dir::Etc::sourcelist=$dir/suites.list -o Dir::Etc::sourceparts=-"
-	apt="$apt -o Dir::State::lists=$lists -o APT::Sandbox::User=root"
-	apt="$apt -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache="
-	apt-get $apt update >&2 || return
-	package=$(apt-cache $apt pkgnames linux-source-7. | sort -V | tail -n 1)
-	[ "$package" ] || return
-	(cd "$dir/deb" && apt-get $apt download "$package") || return
-	rm -rf "$lists"
+	newest apt-get update >&2 || return 0
+	package=$(newest apt-cache pkgnames linux-source-7. | sort -V | tail -n 1)
+	[ "$package" ] || return 0
+	newest apt-cache policy "$package" | sed -n "s/^  Candidate: /$package=/p"
+}
+
+fetch_newest() {
+	mkdir -p "$dir/deb"
+	(cd "$dir/deb" && newest apt-get download "${key%% *}") && rm -rf "$dir/lists"
 }
 
 # Builds a kernel and its modules, and keeps what other modules need to be built.
@@ -161,17 +169,23 @@ installed_env() {
 	END
 }
 
+# Without a version there is nothing newer to be had than what is there.
+config_key() {
+	[ ! "$1" ] || echo "$1 $(cksum <"$here/debug.config")"
+}
+
 # What DIR/env is to be made of; empty where nothing tells
 key() {
 	case $name-$part in
 	6.12-env | 6.12-source) find_image 6.12 ;;
-	6.12-debug-env) echo "$(find_image 6.12) $(cksum <"$here/debug.config")" ;;
-	7.x-debug-env) cksum <"$here/debug.config" ;;
+	6.12-debug-env) config_key "$(find_image 6.12)" ;;
+	7.x-debug-env) config_key "$(find_newest)" ;;
 	esac
 }
 
 key=$(key)
 if [ -e "$dir/$part" ] && { [ ! "$key" ] || [ "$key" = "$(cat "$dir/$part.key" 2>/dev/null)" ]; }; then
+	rm -rf "$dir/lists"
 	exit 0
 fi
 rm -f "$dir/$part.key"
@@ -185,12 +199,12 @@ case $name-$part in
 	build
 	;;
 7.x-debug-env)
-	fetch_newest || {
+	[ "$key" ] && fetch_newest || {
 		rm -rf "$dir/deb"
 		echo "no linux-source-7.x in Debian's backports, sid or experimental, or no server" >&2
 		exit 4
 	}
-	echo "building $package in $dir, in about 10 minutes" >&2
+	echo "building ${key%% *} in $dir, in about 10 minutes" >&2
 	build
 	;;
 *)

@@ -26,12 +26,6 @@ static int command(const char *text)
 	return ret;
 }
 
-/* What was found until now is found no more.  Return: 0 or a negative errno */
-int kmemleak_clear(void)
-{
-	return command("clear");
-}
-
 /* A module's functions have its name behind theirs. */
 static int is_ours(const char *object)
 {

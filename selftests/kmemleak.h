@@ -5,19 +5,20 @@
 
 #include <stddef.h>
 
-int kmemleak_clear(void);
 int kmemleak_scan(char *buf, size_t len);
 
 /*
- * At the end of a test, with all closed.  A kernel without kmemleak finds
- * nothing.  What is not ours is shown, and no failure.
+ * At the end of a test, with all closed.  What is not ours is shown, and does
+ * not fail the test.  But the kernel logs how many objects a scan found, no
+ * matter whose, and to vm.sh this is a kernel that complained.
  */
 #define KMEMLEAK_EXPECT_NONE() do {					\
 	static char _leaks[1 << 16];					\
 	int _found = kmemleak_scan(_leaks, sizeof(_leaks));		\
 									\
-	if (_found != -ENOENT)						\
-		EXPECT_EQ(0, _found);					\
+	if (_found == -ENOENT)						\
+		SKIP(return, "this kernel has no kmemleak");		\
+	EXPECT_EQ(0, _found);						\
 	if (_leaks[0])							\
 		fprintf(stderr, "%s", _leaks);				\
 } while (0)

@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,13 +24,32 @@ static const char *const modules[RACE_MODULES] = {
 
 /* Is it true, or soon? */
 #define WAIT(condition) ({						\
-	unsigned int _left = SOON / 10;					\
+	uint64_t _end = engine_now() + SOON * 1000000ull;		\
 	bool _there;							\
 									\
-	while (!(_there = (condition)) && _left--)			\
+	while (!(_there = (condition)) && engine_now() < _end)		\
 		usleep(10000);						\
 	_there;								\
 })
+
+static __thread sigjmp_buf on_sigbus;
+
+static void handle_sigbus(int sig)
+{
+	siglongjmp(on_sigbus, sig);
+}
+
+/* Did the access get a SIGBUS? */
+bool race_faults(volatile uint64_t *word, const uint64_t *store)
+{
+	if (sigsetjmp(on_sigbus, 1))
+		return true;
+	if (store)
+		*word = *store;
+	else
+		(void)*word;
+	return false;
+}
 
 static void *unload(void *arg)
 {
@@ -86,6 +107,8 @@ static unsigned int all_sockets(void)
 /* With @driver the caller has a device open until race_end() is through. */
 void race_begin(struct race *race, bool driver)
 {
+	struct sigaction action = { .sa_handler = handle_sigbus };
+
 	*race = (struct race) {
 		.modules = driver ? RACE_MODULES : 1,
 		.hold = engine_open(),
@@ -93,7 +116,8 @@ void race_begin(struct race *race, bool driver)
 	};
 	for (unsigned int i = 0; i < race->modules; i++)
 		race->users[i] = count_users(modules[i]);
-	if (pthread_create(&race->thread, NULL, unload, race))
+	if (sigaction(SIGBUS, &action, NULL) ||
+	    pthread_create(&race->thread, NULL, unload, race))
 		abort();
 }
 
@@ -229,18 +253,28 @@ static bool is_over(int fd)
 	       status.state >= VFIO_MULTIFD_STATE_DONE;
 }
 
+static bool are_over(const struct race_link *link)
+{
+	return is_over(link->from.fd) && is_over(link->to.fd);
+}
+
 /*
  * Waits for both ends, but not for ever: who waits for bytes that got lost is
- * told to stop.  Returns the receiver's error.
+ * told to stop.  Returns -ETIMEDOUT then, else the receiver's error.
  */
 int race_link_join(struct race_link *link, unsigned int ms)
 {
-	while (ms-- && !(is_over(link->from.fd) && is_over(link->to.fd)))
+	uint64_t end = engine_now() + ms * 1000000ull;
+	bool over;
+	int ret;
+
+	while (!(over = are_over(link)) && engine_now() < end)
 		usleep(1000);
 	engine_cancel(link->from.fd);
 	engine_cancel(link->to.fd);
 	engine_join_all(&link->from);
-	return engine_join_all(&link->to);
+	ret = engine_join_all(&link->to);
+	return over ? ret : -ETIMEDOUT;
 }
 
 void race_link_close(struct race_link *link)

@@ -42,6 +42,8 @@ const char *race_end(struct race *race);
 	EXPECT_STREQ("", _left ? _left : "");				\
 } while (0)
 
+bool race_faults(volatile uint64_t *word, const uint64_t *store);
+
 /**
  * struct race_link - a source and a destination, and what is between them
  * @from: the sending transfer

@@ -72,6 +72,8 @@ static int inherit(int fd)
 {
 	pid_t pid = fork();
 
+	if (pid < 0)
+		return -errno;
 	if (!pid) {
 		close(fd);
 		_exit(0);
@@ -84,6 +86,9 @@ static int inherit_and_die(int fd)
 	pid_t pid = fork();
 
 	(void)fd;
+	/* as a number for kill(), this one is everybody */
+	if (pid < 0)
+		return -errno;
 	if (!pid)
 		for (;;)
 			pause();
@@ -118,9 +123,11 @@ static int send_to_child(int fd)
 	pid = fork();
 	if (!pid)
 		_exit(close(race_receive_fd(pair[1])));
-	ret = race_send_fd(pair[0], fd);
+	ret = pid < 0 ? -errno : race_send_fd(pair[0], fd);
 	close(pair[0]);
 	close(pair[1]);
+	if (pid < 0)
+		return ret;
 	return waitpid(pid, NULL, 0) == pid ? ret : -errno;
 }
 
@@ -208,6 +215,7 @@ TEST_F(passed, on)
 		signal(SIGPIPE, SIG_IGN);
 		ret = flow_end(flow);
 		EXPECT_EQ(over, !!ret);
+		EXPECT_NE(-ETIMEDOUT, ret);
 		EXPECT_EQ(!over, engine_file_has(flow->fd[TARGET], flow->data,
 						 SIZE));
 		flow_close(flow);
@@ -274,6 +282,7 @@ TEST_F(heir, has_all)
 
 		ASSERT_EQ(0, socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
 		pid = fork();
+		ASSERT_LE(0, pid);
 		if (!pid) {
 			close(pair[0]);
 			close(self->race.hold);

@@ -16,6 +16,8 @@
 #include "testing.h"
 
 #define MOMENTS	4	/* of a reset that an arc meets */
+#define PART	32768	/* bytes; who loads counts these */
+#define ROUNDS	60	/* after these nothing is going to meet any more */
 
 static int reset_by_user(struct vfio_device *dev)
 {
@@ -232,11 +234,42 @@ TEST_F(reset, arcs)
 	}
 }
 
+/**
+ * struct rounds - what is done again, each time with a reset at another moment
+ * @least: number of rounds
+ * @nth: this one; the first one is to be undisturbed
+ * @hits: rounds in which the reset met what had begun and was not over; without
+ *	any there are more rounds
+ * @us: how long the first round took
+ */
+struct rounds {
+	unsigned int least;
+	unsigned int nth;
+	unsigned int hits;
+	uint64_t us;
+};
+
+static bool rounds_go_on(const struct rounds *rounds)
+{
+	return rounds->nth < rounds->least ||
+	       (!rounds->hits && rounds->nth < ROUNDS);
+}
+
+/* When the reset is to come.  More rounds have other moments. */
+static uint64_t rounds_moment(const struct rounds *rounds)
+{
+	unsigned int n = rounds->nth - 1, parts = rounds->least - 1;
+
+	return rounds->us * (n % parts) / parts +
+	       rounds->us * (n / parts % 8) / parts / 8;
+}
+
 /* Who reads or writes on a thread of its own */
 struct mover {
 	pthread_t thread;
 	int fd;
-	struct stream *stream;
+	struct stream *stream;	/* what is read, or written */
+	size_t len;		/* bytes of it that are */
 	int ret;
 };
 
@@ -246,6 +279,7 @@ static void *save(void *arg)
 	struct mover *mover = arg;
 
 	mover->ret = stream_read(mover->stream, mover->fd, &cut);
+	mover->len = mover->stream->len;
 	return NULL;
 }
 
@@ -254,125 +288,231 @@ static void *load(void *arg)
 	struct segments cut = { 1000, 9000, 1 };
 	struct mover *mover = arg;
 
-	mover->ret = stream_write(mover->stream, mover->fd, &cut);
+	do {
+		struct stream part = {
+			.data = mover->stream->data + mover->len,
+			.len = mover->stream->len - mover->len,
+		};
+
+		if (part.len > PART)
+			part.len = PART;
+		mover->ret = stream_write(&part, mover->fd, &cut);
+		if (!mover->ret)
+			mover->len += part.len;
+	} while (!mover->ret && mover->len < mover->stream->len);
 	return NULL;
+}
+
+/*
+ * Starts @run, and comes back at the moment that this round is about.  The first
+ * round is undisturbed, and says how long the others have.
+ */
+static void start_mover(struct rounds *rounds, struct mover *mover,
+			void *(*run)(void *arg))
+{
+	uint64_t start = engine_now();
+
+	if (pthread_create(&mover->thread, NULL, run, mover))
+		abort();
+	if (rounds->nth) {
+		usleep(rounds_moment(rounds));
+		return;
+	}
+	pthread_join(mover->thread, NULL);
+	rounds->us = (engine_now() - start) / 1000;
+}
+
+/* Waits for the mover, too.  It ended well, or as it met a reset. */
+static void end_mover(struct __test_metadata *_metadata, struct rounds *rounds,
+		      struct mover *mover, size_t len)
+{
+	if (rounds->nth)
+		pthread_join(mover->thread, NULL);
+	EXPECT_TRUE(!mover->ret ||
+		    (rounds->nth && mover->ret == -ENODEV));
+	EXPECT_TRUE(mover->ret || mover->len == len);
+	if (mover->ret == -ENODEV && mover->len && mover->len < len)
+		rounds->hits++;
 }
 
 /* What was read before the reset is right, and nothing is read after it */
 TEST_F(reset, saving)
 {
+	struct rounds rounds = { .least = 7 };
 	struct stream good = {};
-	struct mover mover;
 	char byte;
 
-	for (unsigned int i = 0; i < 7; i++) {
+	for (; rounds_go_on(&rounds); rounds.nth++) {
 		struct stream got = {};
+		struct mover mover = { .stream = &got };
 
 		ASSERT_EQ(0, stream_load(&self->pair.good, self->dev));
 		ASSERT_EQ(0, vfio_mig_set_state(self->dev,
 						VFIO_DEVICE_STATE_STOP_COPY,
 						&mover.fd));
-		/* the first time undisturbed, in the same pieces */
-		mover.stream = i ? &got : &good;
-		if (!i) {
-			save(&mover);
-			ASSERT_EQ(0, mover.ret);
-			close(mover.fd);
-			continue;
-		}
-		ASSERT_EQ(0, pthread_create(&mover.thread, NULL, save, &mover));
-		usleep((i - 1) * 3000);
+		start_mover(&rounds, &mover, save);
 		EXPECT_EQ(0, variant->reset(self->dev));
 		EXPECT_EQ(-1, read(mover.fd, &byte, 1));
 		EXPECT_EQ(ENODEV, errno);
-		pthread_join(mover.thread, NULL);
-		EXPECT_TRUE(!mover.ret || mover.ret == -ENODEV);
-		ASSERT_LE(got.len, good.len);
-		EXPECT_EQ(0, memcmp(got.data, good.data, got.len));
-		EXPECT_TRUE(mover.ret || got.len == good.len);
-		stream_free(&got);
+		/* the others read in the same pieces */
+		end_mover(_metadata, &rounds, &mover,
+			  rounds.nth ? good.len : got.len);
+		if (!rounds.nth) {
+			good = got;
+		} else {
+			ASSERT_LE(got.len, good.len);
+			EXPECT_EQ(0, memcmp(got.data, good.data, got.len));
+			stream_free(&got);
+		}
 		close(mover.fd);
 		EXPECT_EQ(0, vfio_device_reset(self->dev));
 	}
+	EXPECT_LT(0, rounds.hits);
 	stream_free(&good);
 }
 
 /* Of what was written nothing is left when the reset is over, nor comes later */
 TEST_F(reset, loading)
 {
-	for (unsigned int i = 0; i < 6; i++) {
+	struct rounds rounds = { .least = 7 };
+
+	for (; rounds_go_on(&rounds); rounds.nth++) {
 		struct mover mover = { .stream = &self->pair.good };
 
 		memset(self->dev->map, PAIR_MARK, self->dev->size);
 		ASSERT_EQ(0, vfio_mig_set_state(self->dev,
 						VFIO_DEVICE_STATE_RESUMING,
 						&mover.fd));
-		ASSERT_EQ(0, pthread_create(&mover.thread, NULL, load, &mover));
-		usleep(i * 3000);
+		start_mover(&rounds, &mover, load);
 		EXPECT_EQ(0, variant->reset(self->dev));
 		EXPECT_TRUE(is_wiped(self->dev));
-		pthread_join(mover.thread, NULL);
-		EXPECT_TRUE(!mover.ret || mover.ret == -ENODEV);
+		end_mover(_metadata, &rounds, &mover, self->pair.good.len);
 		EXPECT_TRUE(is_wiped(self->dev));
 		EXPECT_EQ(-1, write(mover.fd, "x", 1));
 		EXPECT_EQ(ENODEV, errno);
 		close(mover.fd);
 		EXPECT_EQ(0, vfio_device_reset(self->dev));
 	}
+	EXPECT_LT(0, rounds.hits);
 }
 
-/* How a transfer ended whose device at one end was reset */
-static void check_ended(struct __test_metadata *_metadata, int fd, int reason)
+/*
+ * How a transfer ended whose device at one end was reset: @reason is why it
+ * failed there, the other end lost its peer.  Return: whether they met.
+ */
+static bool check_ended(struct __test_metadata *_metadata, int fd, int other,
+			uint32_t reason)
 {
-	struct vfio_multifd_status status;
+	struct vfio_multifd_status status, far;
 
-	ASSERT_EQ(0, engine_status(fd, &status));
+	EXPECT_EQ(0, engine_status(fd, &status));
+	EXPECT_EQ(0, engine_status(other, &far));
+	if (far.state != VFIO_MULTIFD_STATE_DONE) {
+		EXPECT_EQ(VFIO_MULTIFD_STATE_FAILED, far.state);
+		EXPECT_TRUE(far.reason == VFIO_MULTIFD_REASON_EOF ||
+			    far.reason == VFIO_MULTIFD_REASON_SOCKET) {
+			TH_LOG("the other end's reason is %u", far.reason);
+		}
+		/* it did not fail by itself */
+		EXPECT_EQ(VFIO_MULTIFD_STATE_FAILED, status.state);
+	}
 	if (status.state == VFIO_MULTIFD_STATE_DONE)
-		return;
+		return false;
 	EXPECT_EQ(VFIO_MULTIFD_STATE_FAILED, status.state);
 	EXPECT_EQ(-ENODEV, status.error);
 	EXPECT_EQ(reason, status.reason);
+	return status.packets;
+}
+
+/* A destination that was not reset has all, and says so, or has nothing. */
+static bool check_arrived(struct __test_metadata *_metadata, struct pair *pair,
+			  int fd)
+{
+	struct vfio_multifd_status status;
+	int ret;
+
+	EXPECT_EQ(0, engine_status(fd, &status));
+	ret = vfio_mig_set_state(&pair->target, VFIO_DEVICE_STATE_STOP, NULL);
+	if (status.state == VFIO_MULTIFD_STATE_DONE)
+		EXPECT_EQ(0, ret);
+	if (ret)
+		return false;
+	EXPECT_EQ(0, memcmp(pair->target.map, pair->source.map,
+			    pair->source.size));
+	return true;
+}
+
+/* Starts a transfer between the devices; see start_mover(). */
+static void start_transfer(struct __test_metadata *_metadata,
+			   struct pair *pair, struct rounds *rounds,
+			   struct race_link *link, int fd[2])
+{
+	const uint64_t features = VFIO_MULTIFD_FEATURE_DIGEST |
+				  VFIO_MULTIFD_FEATURE_ORDER_FREE;
+	uint64_t start;
+
+	memset(pair->target.map, PAIR_MARK, pair->target.size);
+	ASSERT_EQ(0, vfio_mig_set_state(&pair->source,
+					VFIO_DEVICE_STATE_STOP_COPY, &fd[0]));
+	ASSERT_EQ(0, vfio_mig_set_state(&pair->target,
+					VFIO_DEVICE_STATE_RESUMING, &fd[1]));
+	ASSERT_EQ(0, race_link_open(link, features, false));
+	start = engine_now();
+	ASSERT_EQ(0, race_link_start(link, VFIO_MULTIFD_DEVICE_RECORDS, fd[0],
+				     fd[1]));
+	if (rounds->nth) {
+		usleep(rounds_moment(rounds));
+		return;
+	}
+	ASSERT_EQ(0, race_link_join(link, 20000));
+	rounds->us = (engine_now() - start) / 1000;
+}
+
+static void meet_transfer(struct __test_metadata *_metadata, struct pair *pair,
+			  FIXTURE_VARIANT(reset) const *variant, bool target,
+			  struct rounds *rounds)
+{
+	struct vfio_device *dev = target ? &pair->target : &pair->source;
+	bool arrived = false;
+	struct race_link link;
+	int fd[2];
+
+	start_transfer(_metadata, pair, rounds, &link, fd);
+	EXPECT_EQ(0, variant->reset(dev));
+	EXPECT_NE(-ETIMEDOUT, race_link_join(&link, 20000));
+	if (target) {
+		rounds->hits += check_ended(_metadata, link.to.fd, link.from.fd,
+					    VFIO_MULTIFD_REASON_DEVICE_WRITE);
+	} else {
+		rounds->hits += check_ended(_metadata, link.from.fd, link.to.fd,
+					    VFIO_MULTIFD_REASON_DEVICE_READ);
+		arrived = check_arrived(_metadata, pair, link.to.fd);
+		EXPECT_TRUE(rounds->nth || arrived);
+	}
+	race_link_close(&link);
+	close(fd[0]);
+	close(fd[1]);
+	EXPECT_EQ(0, vfio_device_reset(&pair->target));
+	EXPECT_TRUE(arrived || is_wiped(&pair->target));
+	EXPECT_EQ(0, vfio_device_reset(&pair->source));
 }
 
 /*
  * The engine moves the state over its channels, with many writers at once, and
- * one of the devices is reset: the source first, then the destination.
+ * one of the devices is reset: the source, or the destination.
  */
 TEST_F(reset, transfer)
 {
-	for (unsigned int i = 0; i < 8; i++) {
-		struct vfio_device *dev = i % 2 ? self->dev :
-						  &self->pair.source;
-		struct race_link link;
-		int from, to;
+	for (unsigned int target = 0; target < 2; target++) {
+		struct rounds rounds = { .least = 5 };
 
-		memset(self->dev->map, PAIR_MARK, self->dev->size);
-		ASSERT_EQ(0, vfio_mig_set_state(&self->pair.source,
-						VFIO_DEVICE_STATE_STOP_COPY,
-						&from));
-		ASSERT_EQ(0, vfio_mig_set_state(self->dev,
-						VFIO_DEVICE_STATE_RESUMING,
-						&to));
-		ASSERT_EQ(0, race_link_open(&link, VFIO_MULTIFD_FEATURE_DIGEST |
-					    VFIO_MULTIFD_FEATURE_ORDER_FREE,
-					    false));
-		ASSERT_EQ(0, race_link_start(&link, VFIO_MULTIFD_DEVICE_RECORDS,
-					     from, to));
-		usleep(i / 2 * 8000);
-		EXPECT_EQ(0, variant->reset(dev));
-		race_link_join(&link, 20000);
-		if (i % 2)
-			check_ended(_metadata, link.to.fd,
-				    VFIO_MULTIFD_REASON_DEVICE_WRITE);
-		else
-			check_ended(_metadata, link.from.fd,
-				    VFIO_MULTIFD_REASON_DEVICE_READ);
-		race_link_close(&link);
-		close(from);
-		close(to);
-		EXPECT_EQ(0, vfio_device_reset(self->dev));
-		EXPECT_TRUE(is_wiped(self->dev));
-		EXPECT_EQ(0, vfio_device_reset(&self->pair.source));
+		for (; rounds_go_on(&rounds); rounds.nth++)
+			meet_transfer(_metadata, &self->pair, variant, target,
+				      &rounds);
+		EXPECT_LT(0, rounds.hits) {
+			TH_LOG("no reset met the %s",
+			       target ? "destination" : "source");
+		}
 	}
 }
 

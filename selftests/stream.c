@@ -30,6 +30,11 @@ void stream_free(struct stream *stream)
 	memset(stream, 0, sizeof(*stream));
 }
 
+bool stream_is_same(const struct stream *a, const struct stream *b)
+{
+	return a->len == b->len && !memcmp(a->data, b->data, a->len);
+}
+
 int stream_append(struct stream *stream, const void *data, size_t len)
 {
 	int ret = reserve(stream, len);

@@ -51,6 +51,7 @@ struct records {
 };
 
 void stream_free(struct stream *stream);
+bool stream_is_same(const struct stream *a, const struct stream *b);
 int stream_append(struct stream *stream, const void *data, size_t len);
 int stream_read(struct stream *stream, int fd, struct segments *segments);
 int stream_write(const struct stream *stream, int fd,

@@ -25,8 +25,9 @@ usage() {
 	 -o  keep the kernel's log, and what the command writes to $VM_OUTPUT, here
 
 	Without a command: a shell on this terminal.  Exits with the command's
-	status, 124 after a timeout, 125 if the machine or its kernel failed, 126
-	if QEMU crashed, which says nothing of the kernel or the command.
+	status (1 in place of 124 to 126), 124 after a timeout, 125 if the machine
+	or its kernel failed, 126 if QEMU crashed, which says nothing of the kernel
+	or the command.
 	END
 }
 
@@ -94,18 +95,25 @@ make_initrd() {
 	(cd "$tree" && find . | busybox cpio -o -H newc 2>/dev/null) >"$scratch/initrd.cpio"
 }
 
-# Reports what the kernel complained about, if it did.
+# Reports what the kernel complained about, if it did: the first of each test.
 check_log() {
 	splat='Oops|BUG:|kernel BUG at|WARNING:|Call Trace|Kernel panic|KASAN|UBSAN'
 	splat="$splat|general protection fault|INFO: (task|rcu|possible|trying)"
 	splat="$splat|detected stalls|soft lockup|refcount_t:|suspicious RCU"
 	splat="$splat|kmemleak: [0-9]+ new|unregister_netdevice: waiting"
-	line=$(grep -nEm1 "$splat" "$log" | cut -d: -f1)
-	[ "$line" ] || return 0
-	during=$(sed "${line}q" "$log" | sed -n 's/.*\] # selftests: .*: /, in /p' | tail -n 1)
-	echo "vm.sh: the kernel complained$during:" >&2
-	sed -n "$((line > 3 ? line - 3 : 1)),$((line + 50))p" "$log" >&2
-	return 1
+	awk -v splat="$splat" '
+		/\] # selftests: / { during = ", in " $NF }
+		/\] (not )?ok [0-9]+ selftests: / { during = "" }
+		$0 ~ splat && !seen[during]++ {
+			print "vm.sh: the kernel complained" during ":"
+			print before[2] before[1] before[0] $0
+			left = 50
+			bad = 1
+			next
+		}
+		left && left-- { print }
+		{ before[2] = before[1]; before[1] = before[0]; before[0] = $0 "\n" }
+		END { exit bad }' "$log" >&2
 }
 
 # Did QEMU end by a fault of its own?  timeout dies of the same signal then.  To
@@ -235,6 +243,8 @@ if ! check_log; then
 	status=125
 elif [ -s "$output/status" ]; then
 	status=$(cat "$output/status")
+	# these are said of the machine alone
+	case $status in 124 | 125 | 126) status=1 ;; esac
 elif [ $status = 124 ]; then
 	echo "vm.sh: killed after ${limit:-900} seconds; the kernel's last words:" >&2
 	tail -n 5 "$log" >&2

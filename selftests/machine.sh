@@ -1,0 +1,94 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# machine.sh DIR KERNEL NAME - one of the machines that "make test" runs
+#
+# NAME says what runs in it:
+#	programs	the test programs
+#	scripts		the test scripts
+#	sanitizers	refuse.sh, with the helper that has sanitizers
+#	many_devices	nothing: there are 32 pairs of devices
+#
+# Prints TAP after "KERNEL NAME: ", and leaves it in DIR/KERNEL/NAME/tap, beside
+# the kernel's log.  That the machine and its kernel stay well is a result of
+# its own.
+set -u
+
+kernel=$2 name=$3 dir=$1/$2/$3
+pairs=4K,2x1M,256M,bochs,virtio-rng-pci,secondary-vga,ivshmem-doorbell
+
+# run_tests VARIABLE: those that selftests/Makefile has in it.  The kernel's log
+# gets what begins and ends, for vm.sh to find there, and a debug kernel is to be
+# used by way of iommufd.
+run_tests() {
+	set -- sh -c "modprobe -a qemu_vfio_pci vfio_multifd && $has_iommufd || exit
+		{
+			make -s -C selftests run_tests TESTS='\$($1)'
+			echo \$? >\$VM_OUTPUT/make
+		} |"' while IFS= read -r line; do
+			case $line in
+			"# selftests: "* | "ok "* | "not ok "*) echo "$line" >/dev/kmsg ;;
+			esac
+			printf "%s\n" "$line"
+		done
+		exit $(cat $VM_OUTPUT/make)'
+	machine -t 2400 -p $pairs -- "$@"
+}
+
+# What a peer says to a helper must do no harm to its memory, either.  A report
+# ends the helper with a status that is none of its own.
+sanitizers='export VFIO_MULTIFD=$PWD/build/asan/vfio-multifd
+	export ASAN_OPTIONS=exitcode=77 UBSAN_OPTIONS=exitcode=77
+	echo 1..1
+	echo "# selftests: vfio-multifd: refuse.sh+sanitizers" | tee /dev/kmsg
+	{
+		selftests/refuse.sh
+		echo $? >$VM_OUTPUT/refuse
+	} | sed -u "s/^/# /"
+	[ $(cat $VM_OUTPUT/refuse) = 0 ] || printf "not "
+	echo "ok 1 selftests: vfio-multifd: refuse.sh+sanitizers"'
+many_devices='test "$(cat /sys/bus/pci/devices/*/device | grep -c 0x1110)" = 64'
+
+say() {
+	tee -a "$dir/tap" | sed -u "s/^/$kernel $name: /"
+}
+
+run() {
+	mkdir -p "$dir"
+	{
+		status=0
+		selftests/vm.sh -k "$kernel" -m $memory -o "$dir" "$@" 2>&1 || status=$?
+		echo $status >"$dir/exit"
+	} | say
+	status=$(cat "$dir/exit")
+}
+
+# QEMU's emulation with threads crashes once in a while.  The machine then runs
+# once more; what came before does not count, but for failures.
+machine() {
+	rm -rf "$dir" "$dir.crashed"
+	run "$@"
+	if [ "$status" = 126 ]; then
+		mv "$dir/tap" "$dir/output"
+		mv "$dir" "$dir.crashed"
+		run "$@"
+		{
+			echo "# QEMU crashed: $kernel $name ran twice"
+			sed -n 's/^.*not ok [0-9]* /not ok 1 before QEMU crashed: /p' "$dir.crashed/output"
+		} | say
+	fi
+	if [ "$status" = 0 ]; then
+		echo "ok 1 machine $name"
+	else
+		echo "not ok 1 machine $name # status $status"
+	fi | say
+}
+
+memory=2G has_iommufd=true
+case $kernel in *-debug) memory=4G has_iommufd='test -e /dev/iommu' ;; esac
+case $name in
+programs) run_tests TEST_GEN_PROGS ;;
+scripts) run_tests TEST_PROGS ;;
+sanitizers) machine -t 900 -p 2x1M -- sh -c "$sanitizers" ;;
+many_devices) machine -t 400 -p 32x1M -- sh -c "$many_devices" ;;
+esac
