@@ -11,9 +11,9 @@ set -u
 results=$1
 shift
 
-# machines KERNEL...: the longest first
+# machines KERNEL...: the longest first, which are those of debug kernels
 machines() {
-	for kernel; do
+	for kernel in $(printf '%s\n' "$@" | sort -r); do
 		[ ! -e "$results/$kernel.skip" ] || continue
 		printf "$kernel %s\n" scripts programs many_devices
 		case $kernel in *-debug) ;; *) echo "$kernel sanitizers" ;; esac
@@ -32,7 +32,11 @@ for kernel; do
 	if [ -e "$results/$kernel.skip" ]; then
 		echo "ok 1 kernel $kernel # SKIP $(cat "$results/$kernel.skip")"
 	else
-		cat "$results/$kernel"/*/tap
+		machines "$kernel" | while read -r _ name; do
+			tap=$results/$kernel/$name/tap
+			cat "$tap"
+			grep -q "ok 1 machine $name" "$tap" || echo "not ok 1 machine $name # no result"
+		done
 	fi >"$results/$kernel.tap"
 done
 

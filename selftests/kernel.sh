@@ -83,7 +83,7 @@ newest() {
 	shift
 	"$command" -qq -o "Dir::Etc::sourcelist=$dir/suites.list" -o Dir::Etc::sourceparts=- \
 		-o "Dir::State::lists=$dir/lists" -o APT::Sandbox::User=root \
-		-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= "$@"
+		-o APT::Update::Error-Mode=any -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= "$@"
 }
 
 # The newest linux-source of a 7.x and its version, from whatever suite has it
@@ -169,9 +169,15 @@ installed_env() {
 	END
 }
 
-# Without a version there is nothing newer to be had than what is there.
+# Without a version, nothing newer is to be had than what is there and has the
+# config.
 config_key() {
-	[ ! "$1" ] || echo "$1 $(cksum <"$here/debug.config")"
+	config=$(cksum <"$here/debug.config")
+	if [ "$1" ]; then
+		echo "$1 $config"
+	else
+		grep " $config\$" "$dir/env.key" 2>/dev/null || echo "? $config"
+	fi
 }
 
 # What DIR/env is to be made of; empty where nothing tells
@@ -199,7 +205,7 @@ case $name-$part in
 	build
 	;;
 7.x-debug-env)
-	[ "$key" ] && fetch_newest || {
+	fetch_newest || {
 		rm -rf "$dir/deb"
 		echo "no linux-source-7.x in Debian's backports, sid or experimental, or no server" >&2
 		exit 4

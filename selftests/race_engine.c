@@ -405,7 +405,7 @@ TEST_F(owner, meanwhile)
 		close(self->pipe[1]);
 		/* else bytes may be missed for ever */
 		ret = race_link_join(&self->link,
-				     variant->harmless ? 20000 : 100);
+				     variant->harmless ? 20000 : 500);
 		ASSERT_EQ(0, engine_status(self->link.to.fd, &status));
 		if (variant->harmless) {
 			EXPECT_EQ(0, ret);

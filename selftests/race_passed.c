@@ -252,7 +252,8 @@ static void bequeath(int sock, bool wait)
 	if (flow_open(&flow))
 		_exit(1);
 	/* half of it is through, all threads sleep */
-	engine_wait_packets(flow.link.to.fd, 1);
+	if (!engine_wait_packets(flow.link.to.fd, 1))
+		_exit(3);
 	for (unsigned int i = 0; i < FDS; i++)
 		if (race_send_fd(sock, flow.fd[i]))
 			_exit(2);

@@ -112,6 +112,8 @@ struct resetter {
 	pthread_t thread;
 	int (*reset)(struct vfio_device *dev);
 	struct vfio_device *dev;
+	uint64_t begin;
+	uint64_t end;
 	int ret;
 };
 
@@ -119,7 +121,9 @@ static void *reset_once(void *arg)
 {
 	struct resetter *resetter = arg;
 
+	resetter->begin = engine_now();
 	resetter->ret = resetter->reset(resetter->dev);
+	resetter->end = engine_now();
 	return NULL;
 }
 
@@ -181,12 +185,14 @@ static void check_loaded(struct __test_metadata *_metadata, struct pair *pair,
 		EXPECT_EQ(!ret, is_there);
 }
 
-static void meet(struct __test_metadata *_metadata, struct pair *pair,
+/* Return: whether reset and arc were under way at the same time */
+static bool meet(struct __test_metadata *_metadata, struct pair *pair,
 		 FIXTURE_VARIANT(reset) const *variant, const struct arc *arc,
 		 unsigned int us)
 {
 	struct vfio_device *dev = &pair->target;
 	struct resetter resetter = { .reset = variant->reset, .dev = dev };
+	uint64_t begin, end;
 	int fd, ret, state;
 	char byte;
 
@@ -194,7 +200,9 @@ static void meet(struct __test_metadata *_metadata, struct pair *pair,
 	ASSERT_EQ(0, pthread_create(&resetter.thread, NULL, reset_once,
 				    &resetter));
 	usleep(us);
+	begin = engine_now();
 	ret = vfio_mig_set_state(dev, arc->to, &fd);
+	end = engine_now();
 	pthread_join(resetter.thread, NULL);
 	EXPECT_EQ(0, resetter.ret);
 	state = vfio_mig_state(dev);
@@ -212,6 +220,7 @@ static void meet(struct __test_metadata *_metadata, struct pair *pair,
 	ASSERT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(dev));
 	if (arc->from == VFIO_DEVICE_STATE_RESUMING)
 		check_loaded(_metadata, pair, variant->by_root, ret);
+	return begin < resetter.end && resetter.begin < end;
 }
 
 TEST_F(reset, arcs)
@@ -223,9 +232,13 @@ TEST_F(reset, arcs)
 	/* who reads the state does not learn what root did, the next step does */
 	vfio_mig_set_state(self->dev, VFIO_DEVICE_STATE_RUNNING, NULL);
 	for (unsigned int i = 0; i < sizeof(arcs) / sizeof(arcs[0]); i++) {
-		for (unsigned int n = 0; n < MOMENTS; n++)
-			meet(_metadata, &self->pair, variant, &arcs[i],
-			     us * n / (MOMENTS - 1));
+		unsigned int hits = 0;
+
+		for (unsigned int n = 0; n < MOMENTS || (!hits && n < ROUNDS);
+		     n++)
+			hits += meet(_metadata, &self->pair, variant, &arcs[i],
+				     us * (n % MOMENTS) / (MOMENTS - 1));
+		EXPECT_LT(0, hits);
 		if (_metadata->exit_code != failed)
 			TH_LOG("this was %s to %s",
 			       vfio_mig_state_name(arcs[i].from),

@@ -11,7 +11,7 @@
 #include "testing.h"
 
 #define UNLOADS	10	/* and as many uses, at least */
-#define LIMIT	100000000000ull	/* ns */
+#define LIMIT	200000000000ull	/* ns */
 
 /* Who unloads @module whenever nobody holds it, on a thread of its own */
 struct unloader {
@@ -52,17 +52,31 @@ static void *unload(void *arg)
 	return NULL;
 }
 
+/* Where a module is not there, or on its way */
+static bool is_away(int err)
+{
+	return err == -ENOENT || err == -ENODEV || err == -ENXIO;
+}
+
 /* Uses it over and over, and counts how often it was there */
 static void use(struct __test_metadata *_metadata, struct unloader *unloader,
 		int (*one)(const struct unloader *unloader))
 {
 	uint64_t end = engine_now() + LIMIT;
 	unsigned int uses = 0;
+	int ret;
 
 	ASSERT_EQ(0, pthread_create(&unloader->thread, NULL, unload, unloader));
 	while ((unloader->unloads < UNLOADS || uses < UNLOADS) &&
-	       engine_now() < end)
-		uses += !one(unloader);
+	       engine_now() < end) {
+		ret = one(unloader);
+		uses += !ret;
+		EXPECT_TRUE(!ret || is_away(ret)) {
+			TH_LOG("it is %s", strerror(-ret));
+		}
+		if (ret)
+			usleep(1000);
+	}
 	unloader->stop = true;
 	pthread_join(unloader->thread, NULL);
 	EXPECT_FALSE(unloader->wrong);

@@ -7,6 +7,7 @@
 
 proxy=$bin/proxy
 port=7900
+patience=5
 
 # usage NAME STATUS WORDS ARGUMENT...: the helper ends so, and says so
 usage() {
@@ -22,7 +23,7 @@ usage() {
 # start_proxy OPTION...: a destination, and a proxy with these options before it
 start_proxy() {
 	port=$((port + 1))
-	start_destination -- --listen $DST4:0 --timeout 5 || return
+	start_destination -- --listen $DST4:0 --timeout $patience || return
 	: >"$work/proxy.log"
 	ip netns exec dst "$proxy" "$@" $DST4 $port $DST4 "$listen_port" \
 		>>"$work/proxy.log" 2>&1 &
@@ -31,7 +32,7 @@ start_proxy() {
 }
 
 start_proxied_source() {
-	start_source --run-ms=10 -- --timeout 5 --connect $DST4:$port
+	start_source --run-ms=10 -- --timeout $patience --connect $DST4:$port
 }
 
 # Did the proxy do what it was there for?
@@ -163,7 +164,7 @@ knock() {
 
 # Somebody else knocks at the port, before a source does.
 strangers() {
-	start_destination -- --listen $DST4:0 --timeout 5
+	start_destination -- --listen $DST4:0 --timeout 20
 	knock "\r\n"
 	knock "GET / HTTP/1.0\r\n"
 	knock "GET /$(repeat 64 x) HTTP/1.0\r\n"
@@ -175,6 +176,7 @@ strangers() {
 
 # A channel of another transfer comes before those that are awaited.
 strange_channel() {
+	patience=20
 	start_proxy --type=2 --direction=s --stop="$work/src.log" &&
 		start_proxied_source && wait_for "$work/proxy.log" passed
 	knock "\021\042\063\104\000\000\000\001$(repeat 16 A)\000$(repeat 39 A)"
@@ -182,6 +184,7 @@ strange_channel() {
 	wait_both
 	stop_proxy && migrated
 	result $? "a channel of another transfer"
+	patience=5
 }
 
 no_port() {

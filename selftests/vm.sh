@@ -11,10 +11,11 @@ set -eu
 
 usage() {
 	cat <<-'END'
-	usage: vm.sh [-k kernel] [-p pairs] [-m memory] [-t seconds] [-o directory]
-	             [--] [command [argument]...]
+	usage: vm.sh [-k kernel] [-a arguments] [-p pairs] [-m memory] [-t seconds]
+	             [-o directory] [--] [command [argument]...]
 
 	 -k  kernel's name, default 6.12
+	 -a  arguments for the kernel, beside its own
 	 -p  pairs of devices, default 4K,1M,256M,bochs; each is [COUNTx]TYPE where
 	     TYPE is a size (an ivshmem-plain of that size), bochs (a bochs-display
 	     of 16 MiB) or the name of a QEMU device (an ivshmem-doorbell gets
@@ -102,6 +103,7 @@ check_log() {
 	splat="$splat|detected stalls|soft lockup|refcount_t:|suspicious RCU"
 	splat="$splat|kmemleak: [0-9]+ new|unregister_netdevice: waiting"
 	awk -v splat="$splat" '
+		{ sub(/\r$/, "") }
 		/\] # selftests: / { during = ", in " $NF }
 		/\] (not )?ok [0-9]+ selftests: / { during = "" }
 		$0 ~ splat && !seen[during]++ {
@@ -127,9 +129,11 @@ crashed() {
 }
 
 kernel=${KERNEL:-6.12} pairs=${PAIRS:-4K,1M,256M,bochs} memory=2G limit= output=
-while getopts k:p:m:t:o:h option; do
+arguments=
+while getopts k:a:p:m:t:o:h option; do
 	case $option in
 	k) kernel=$OPTARG ;;
+	a) arguments=$OPTARG ;;
 	p) pairs=$OPTARG ;;
 	m) memory=$OPTARG ;;
 	t) limit=$OPTARG ;;
@@ -217,6 +221,9 @@ append="console=ttyS0 intel_iommu=on panic=-1 oops=panic mitigations=off no_time
 # Emulation loses a timer's interrupt once in a while: one that is periodic
 # comes again, while a CPU that waits for a single one sleeps for ever.
 append="$append nohz=off highres=off"
+# Emulation keeps what it has translated by address: a program that is somewhere
+# else each time is translated each time.
+append="$append norandmaps $arguments"
 case $kernel in *-debug) patience=240 ;; *) patience=60 ;; esac
 append="$append sysctl.kernel.hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=$patience"
 append="$append softlockup_panic=1 sysctl.kernel.watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=$patience"
