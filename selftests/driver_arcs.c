@@ -12,7 +12,8 @@
 static const uint32_t states[] = {
 	VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_RUNNING,
 	VFIO_DEVICE_STATE_STOP_COPY, VFIO_DEVICE_STATE_RESUMING,
-	VFIO_DEVICE_STATE_RUNNING_P2P, VFIO_DEVICE_STATE_ERROR,
+	VFIO_DEVICE_STATE_RUNNING_P2P, VFIO_DEVICE_STATE_PRE_COPY,
+	VFIO_DEVICE_STATE_PRE_COPY_P2P, VFIO_DEVICE_STATE_ERROR,
 };
 
 #define STATES	(sizeof(states) / sizeof(states[0]))
@@ -76,7 +77,8 @@ TEST_F(arcs, flags)
 	uint64_t flags;
 
 	ASSERT_EQ(0, vfio_mig_flags(&self->dev, &flags));
-	EXPECT_EQ(VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P, flags);
+	EXPECT_EQ(VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P |
+		  VFIO_MIGRATION_PRE_COPY, flags);
 }
 
 static int probe(struct vfio_device *dev, uint32_t flags)
@@ -97,8 +99,6 @@ TEST_F(arcs, probe)
 			   VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE));
 	EXPECT_EQ(0, probe(dev, get | VFIO_DEVICE_FEATURE_MIG_DATA_SIZE));
 	EXPECT_EQ(-EINVAL, probe(dev, set | VFIO_DEVICE_FEATURE_MIGRATION));
-	EXPECT_EQ(-ENOTTY, probe(dev, set |
-				 VFIO_DEVICE_FEATURE_DMA_LOGGING_START));
 }
 
 TEST_F(arcs, bad_arguments)
@@ -119,23 +119,35 @@ TEST_F(arcs, bad_arguments)
 	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(dev));
 }
 
+static bool is_precopy(uint32_t state)
+{
+	return state == VFIO_DEVICE_STATE_PRE_COPY ||
+	       state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
+}
+
+static bool is_saving(uint32_t state)
+{
+	return is_precopy(state) || state == VFIO_DEVICE_STATE_STOP_COPY;
+}
+
 static int expected(uint32_t from, uint32_t to)
 {
 	if (from == VFIO_DEVICE_STATE_ERROR)
 		return -EIO;
-	if (to >= VFIO_DEVICE_NUM_STATES || to == VFIO_DEVICE_STATE_ERROR ||
-	    to == VFIO_DEVICE_STATE_PRE_COPY ||
-	    to == VFIO_DEVICE_STATE_PRE_COPY_P2P)
+	if (to >= VFIO_DEVICE_NUM_STATES || to == VFIO_DEVICE_STATE_ERROR)
 		return -EINVAL;
-	return 0;
+	/* what is stopped does not begin to run by itself */
+	return from == VFIO_DEVICE_STATE_STOP_COPY && is_precopy(to) ?
+		-EINVAL : 0;
 }
 
 static void check_fd(struct __test_metadata *_metadata, uint32_t from,
 		     uint32_t to, int fd)
 {
+	/* whoever saves already has it */
 	if (from == to || expected(from, to) ||
-	    (to != VFIO_DEVICE_STATE_STOP_COPY &&
-	     to != VFIO_DEVICE_STATE_RESUMING)) {
+	    (is_saving(from) && is_saving(to)) ||
+	    (!is_saving(to) && to != VFIO_DEVICE_STATE_RESUMING)) {
 		EXPECT_EQ(-1, fd);
 		return;
 	}
@@ -196,6 +208,16 @@ TEST_F(arcs, from_resuming)
 TEST_F(arcs, from_running_p2p)
 {
 	check_arcs(_metadata, &self->dev, VFIO_DEVICE_STATE_RUNNING_P2P);
+}
+
+TEST_F(arcs, from_pre_copy)
+{
+	check_arcs(_metadata, &self->dev, VFIO_DEVICE_STATE_PRE_COPY);
+}
+
+TEST_F(arcs, from_pre_copy_p2p)
+{
+	check_arcs(_metadata, &self->dev, VFIO_DEVICE_STATE_PRE_COPY_P2P);
 }
 
 TEST_F(arcs, from_error)

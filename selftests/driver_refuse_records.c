@@ -179,7 +179,7 @@ REFUSED(offset_of_registers) {
 
 EDIT(unknown_tag)
 {
-	struct vfio_record head = { .tag = VFIO_RECORD_END + 1, .length = 8 };
+	struct vfio_record head = { .tag = VFIO_RECORD_PASS + 1, .length = 8 };
 
 	edit_insert(edit, MEMORY, head, edit->registers);
 }
@@ -189,7 +189,7 @@ REFUSED(unknown_tag) { edit_unknown_tag, -EOPNOTSUPP, "unknown tag", TOUCHED };
 EDIT(optional_long)
 {
 	struct vfio_record head = {
-		.tag = VFIO_RECORD_END + 1,
+		.tag = VFIO_RECORD_PASS + 1,
 		.flags = VFIO_RECORD_OPTIONAL,
 		.length = VFIO_RECORD_MAX_META + 8,
 	};
@@ -258,6 +258,74 @@ EDIT(registers_long)
 }
 
 REFUSED(registers_long) { edit_registers_long, -EINVAL, "payload of", TOUCHED };
+
+/* Passes */
+static void insert_pass(struct edit *edit, uint64_t more)
+{
+	static struct vfio_record_totals totals;
+	struct vfio_record head = {
+		.tag = VFIO_RECORD_PASS,
+		.length = sizeof(totals),
+	};
+
+	edit->header.features = VFIO_RECORD_PASSES;
+	totals.bytes = sizeof(head) + sizeof(totals) + more;
+	for (unsigned int i = 0; i < MEMORY; i++)
+		totals.bytes += sizeof(head) +
+				record_payload(&edit->part[i].head);
+	totals.records = MEMORY + 1;
+	edit_insert(edit, MEMORY, head, &totals);
+}
+
+EDIT(pass_of_none)
+{
+	insert_pass(edit, 0);
+	edit->header.features = 0;
+}
+
+REFUSED(pass_of_none) {
+	edit_pass_of_none, -EINVAL, "the header has none", TOUCHED
+};
+
+EDIT(pass_totals)
+{
+	insert_pass(edit, 1);
+}
+
+REFUSED(pass_totals) { edit_pass_totals, -EINVAL, "the pass said", TOUCHED };
+
+/* What belongs to the pass before it comes behind */
+EDIT(pass_early)
+{
+	struct edit_part part = edit->part[MEMORY - 1];
+
+	insert_pass(edit, 0);
+	edit->part[MEMORY - 1] = edit->part[MEMORY];
+	edit->part[MEMORY] = part;
+}
+
+REFUSED(pass_early) { edit_pass_early, -EINVAL, "the pass said", TOUCHED };
+
+EDIT(pass_length)
+{
+	insert_pass(edit, 0);
+	edit->part[MEMORY].head.length -= 8;
+}
+
+REFUSED(pass_length) { edit_pass_length, -EINVAL, "pass of 8", TOUCHED };
+
+EDIT(twice_in_pass)
+{
+	insert_pass(edit, 0);
+	edit_insert(edit, MEMORY + 1, edit->part[1].head,
+		    edit->part[1].payload);
+	edit_insert(edit, MEMORY + 1, edit->part[1].head,
+		    edit->part[1].payload);
+}
+
+REFUSED(twice_in_pass) {
+	edit_twice_in_pass, -EINVAL, "for a second time", TOUCHED
+};
 
 /* Registers that a display cannot have; they are in the order of their ids */
 EDIT(display_id)

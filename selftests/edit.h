@@ -38,7 +38,7 @@ struct edit {
 	struct vfio_record_header header;
 	struct vfio_record_region region[300];
 	struct vfio_record_register registers[600];
-	struct vfio_record_end end;
+	struct vfio_record_totals end;
 	bool end_given;
 	size_t keep;
 	size_t more;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The driver without memory: bind, open, each arc, data fds; and then it works */
 #include <fcntl.h>
+#include <poll.h>
 
 #include "harness.h"
 #include "fail_nth.h"
@@ -172,23 +173,47 @@ static int stop(struct vfio_device *dev)
 	return ret ?: vfio_mig_set_state(dev, VFIO_DEVICE_STATE_STOP, NULL);
 }
 
-/* ... and from there to another; in RESUMING a whole stream is written. */
-static int enter(struct pair *pair, uint32_t state)
+static bool is_precopy(uint32_t state)
+{
+	return state == VFIO_DEVICE_STATE_PRE_COPY ||
+	       state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
+}
+
+/* A step.  @fd, which may be -1, stays where the device gives no other. */
+static int go(struct vfio_device *dev, uint32_t state, int *fd)
+{
+	int given, ret;
+
+	ret = vfio_mig_set_state(dev, state, &given);
+	if (given >= 0) {
+		close(*fd);
+		*fd = given;
+	}
+	return ret;
+}
+
+/*
+ * ... and from there to another; in RESUMING a whole stream is written.  In
+ * PRE_COPY the data fd is still needed.
+ */
+static int enter(struct pair *pair, uint32_t state, int *fd)
 {
 	struct segments big = { BIG, BIG, 0 };
 	struct vfio_device *dev = &pair->target;
-	int fd, ret;
+	int ret;
 
 	ret = stop(dev);
 	if (ret)
 		return ret;
 	if (state == VFIO_DEVICE_STATE_RESUMING)
 		pair_spoil(pair);
-	ret = vfio_mig_set_state(dev, state, &fd);
+	ret = go(dev, state, fd);
 	if (!ret && state == VFIO_DEVICE_STATE_RESUMING)
-		ret = stream_write(&pair->good, fd, &big);
-	if (fd >= 0)
-		close(fd);
+		ret = stream_write(&pair->good, *fd, &big);
+	if (!is_precopy(state)) {
+		close(*fd);
+		*fd = -1;
+	}
 	return ret;
 }
 
@@ -238,6 +263,13 @@ static const char *check_write(struct pair *pair, int fd)
 	return has_state(pair) ? NULL : "it has other memory";
 }
 
+static bool is_alive(int fd)
+{
+	struct pollfd pollfd = { .fd = fd, .events = POLLIN };
+
+	return poll(&pollfd, 1, 0) == 1 && pollfd.revents == POLLIN;
+}
+
 struct arc {
 	uint32_t from;
 	uint32_t to;
@@ -253,8 +285,10 @@ static const char *check_arc(struct pair *pair, struct stream *read,
 		return check_read(pair, read, fd);
 	if (arc->to == VFIO_DEVICE_STATE_RESUMING)
 		return check_write(pair, fd);
-	if (fd != -1)
-		return "a data fd";
+	if (is_precopy(arc->to))
+		return is_alive(fd) ? NULL : "no live data fd";
+	if (fd != -1 && is_alive(fd))
+		return "a live data fd";
 	if (arc->from == VFIO_DEVICE_STATE_RESUMING && !has_state(pair))
 		return "other memory than what it loaded";
 	return NULL;
@@ -262,10 +296,9 @@ static const char *check_arc(struct pair *pair, struct stream *read,
 
 /* Where a device may be after a step that failed, and how it goes on */
 static const char *check_failed(struct pair *pair, struct stream *read,
-				const struct arc *arc, int err)
+				const struct arc *arc, int err, int *fd)
 {
-	int now = vfio_mig_state(&pair->target), fd, ret;
-	const char *wrong = NULL;
+	int now = vfio_mig_state(&pair->target), ret;
 
 	/* The step was done, but its result did not come through. */
 	if (now == (int)arc->to && err == -EFAULT)
@@ -274,12 +307,9 @@ static const char *check_failed(struct pair *pair, struct stream *read,
 		return NULL;
 	if (now != (int)arc->from)
 		return "neither the old state nor ERROR";
-	ret = vfio_mig_set_state(&pair->target, arc->to, &fd);
-	wrong = ret ? "no way out of the old state" :
-		      check_arc(pair, read, arc, fd);
-	if (fd >= 0)
-		close(fd);
-	return wrong;
+	ret = go(&pair->target, arc->to, fd);
+	return ret ? "no way out of the old state" :
+		     check_arc(pair, read, arc, *fd);
 }
 
 static const struct arc arcs[] = {
@@ -291,31 +321,38 @@ static const struct arc arcs[] = {
 	{ VFIO_DEVICE_STATE_STOP_COPY, VFIO_DEVICE_STATE_STOP },
 	{ VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_RESUMING },
 	{ VFIO_DEVICE_STATE_RESUMING, VFIO_DEVICE_STATE_STOP },
+	{ VFIO_DEVICE_STATE_RUNNING, VFIO_DEVICE_STATE_PRE_COPY },
+	{ VFIO_DEVICE_STATE_RUNNING_P2P, VFIO_DEVICE_STATE_PRE_COPY_P2P },
+	{ VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_PRE_COPY_P2P },
+	{ VFIO_DEVICE_STATE_PRE_COPY_P2P, VFIO_DEVICE_STATE_PRE_COPY },
+	{ VFIO_DEVICE_STATE_PRE_COPY_P2P, VFIO_DEVICE_STATE_STOP_COPY },
+	{ VFIO_DEVICE_STATE_PRE_COPY, VFIO_DEVICE_STATE_RUNNING },
+	{ VFIO_DEVICE_STATE_PRE_COPY_P2P, VFIO_DEVICE_STATE_RUNNING_P2P },
 };
 
 static void sweep_arc(struct __test_metadata *_metadata, struct pair *pair,
 		      struct stream *read, const struct arc *arc)
 {
 	struct fail_nth sweep = {};
-	int fd, ret = -1;
+	int fd = -1, ret = -1;
 	char name[64];
 
 	snprintf(name, sizeof(name), "%s to %s", vfio_mig_state_name(arc->from),
 		 vfio_mig_state_name(arc->to));
 	while (fail_nth_next(&sweep)) {
-		ASSERT_EQ(0, enter(pair, arc->from));
+		ASSERT_EQ(0, enter(pair, arc->from, &fd));
 		fail_nth_arm(&sweep);
-		ret = vfio_mig_set_state(&pair->target, arc->to, &fd);
+		ret = go(&pair->target, arc->to, &fd);
 		fail_nth_disarm(&sweep);
 		if (ret) {
 			sweep.errors++;
 			EXPECT_TRUE(fail_nth_clean(ret));
-			EXPECT_RIGHT(check_failed(pair, read, arc, ret));
+			EXPECT_RIGHT(check_failed(pair, read, arc, ret, &fd));
 		} else {
 			EXPECT_RIGHT(check_arc(pair, read, arc, fd));
 		}
-		if (fd >= 0)
-			close(fd);
+		close(fd);
+		fd = -1;
 		if (_metadata->exit_code)
 			break;
 	}

@@ -45,7 +45,7 @@ int record_build(struct stream *stream, struct vfio_record head,
 /* Appends an end record that fits what is there, @records of them */
 int record_build_end(struct stream *stream, uint64_t records)
 {
-	struct vfio_record_end end = { .records = records + 1 };
+	struct vfio_record_totals end = { .records = records + 1 };
 	struct vfio_record head = {
 		.tag = VFIO_RECORD_END,
 		.length = sizeof(end),
@@ -128,8 +128,8 @@ static const char *check_header(const struct record *rec,
 		return "header flags";
 	if (rec->len != sizeof(*header) + sizeof(header->region[0]))
 		return "header length";
-	if (header->version != VFIO_RECORD_VERSION || header->features ||
-	    header->reserved)
+	if (header->version != VFIO_RECORD_VERSION ||
+	    header->features & ~VFIO_RECORD_PASSES || header->reserved)
 		return "version, features or reserved";
 	if (header->regions != 1 ||
 	    header->region[0].index != dev->kind->memory ||
@@ -138,7 +138,11 @@ static const char *check_header(const struct record *rec,
 	return check_identity(header, dev);
 }
 
-/* Marks the range of @rec in @seen, one byte per VFIO_RECORD_ALIGN */
+/* What @seen has for each VFIO_RECORD_ALIGN bytes */
+#define SEEN_NOW	1	/* they came in this pass */
+#define SEEN_EVER	2
+
+/* Marks the range of @rec in @seen */
 static const char *check_range(const struct record *rec,
 			       struct vfio_device *dev, uint8_t *seen)
 {
@@ -151,24 +155,42 @@ static const char *check_range(const struct record *rec,
 		return "unaligned range";
 	if (offset > dev->size || length > dev->size - offset)
 		return "range out of bounds";
-	for (uint64_t i = 0; i < length / VFIO_RECORD_ALIGN; i++)
-		if (seen[offset / VFIO_RECORD_ALIGN + i]++)
+	seen += offset / VFIO_RECORD_ALIGN;
+	for (uint64_t i = 0; i < length / VFIO_RECORD_ALIGN; i++) {
+		if (seen[i] & SEEN_NOW)
 			return "ranges overlap";
+		seen[i] = SEEN_NOW | SEEN_EVER;
+	}
 	return NULL;
 }
 
-static const char *check_end(struct records *list, const struct record *rec)
+/* The end record has all records of the stream before it, also in memory */
+static const char *check_totals(struct records *list, const struct record *rec)
 {
-	const struct vfio_record_end *end = (void *)rec->payload;
+	const struct vfio_record_totals *totals = (void *)rec->payload;
+	size_t count = rec->head.tag == VFIO_RECORD_END ?
+		       list->count : (size_t)(rec - list->rec) + 1;
 	uint64_t bytes = 0;
 
-	if (rec->len != sizeof(*end))
-		return "length of the end record";
-	for (size_t i = 0; i < list->count; i++)
+	if (rec->len != sizeof(*totals))
+		return "length of a record with totals";
+	for (size_t i = 0; i < count; i++)
 		bytes += sizeof(rec->head) + list->rec[i].len;
-	if (end->bytes != bytes)
+	if (totals->bytes != bytes)
 		return "total of bytes";
-	return end->records == list->count ? NULL : "total of records";
+	return totals->records == count ? NULL : "total of records";
+}
+
+static const char *check_pass(struct records *list, const struct record *rec,
+			      struct vfio_device *dev, uint8_t *seen)
+{
+	const struct vfio_record_header *header = (void *)list->rec[0].payload;
+
+	if (!(header->features & VFIO_RECORD_PASSES))
+		return "pass record of a stream without";
+	for (uint64_t i = 0; i < dev->size / VFIO_RECORD_ALIGN; i++)
+		seen[i] &= ~SEEN_NOW;
+	return check_totals(list, rec);
 }
 
 static const char *check_record(struct records *list, struct record *rec,
@@ -197,7 +219,9 @@ static const char *check_record(struct records *list, struct record *rec,
 	if (rec->len > VFIO_RECORD_MAX_META)
 		return "long payload";
 	if (head->tag == VFIO_RECORD_END)
-		return check_end(list, rec);
+		return check_totals(list, rec);
+	if (head->tag == VFIO_RECORD_PASS)
+		return check_pass(list, rec, dev, seen);
 	return NULL;
 }
 
@@ -229,7 +253,8 @@ const char *records_check(struct records *list, struct vfio_device *dev,
 		else if (rec->head.tag == VFIO_RECORD_END)
 			ends++;
 		else if (i && rec->head.tag != VFIO_RECORD_MEMORY &&
-			 rec->head.tag != VFIO_RECORD_ZERO)
+			 rec->head.tag != VFIO_RECORD_ZERO &&
+			 rec->head.tag != VFIO_RECORD_PASS)
 			bad = bad ? bad : "unknown tag";
 	}
 	for (uint64_t i = 0; !bad && i < pages; i++)

@@ -4,7 +4,8 @@
  * qemu_vfio_pci.  Documentation/record-stream.rst explains it.
  *
  * A stream is a header record, then memory, zero and register records in any
- * order, and an end record.  Its first eight bytes (tag and flags of the
+ * order, and an end record.  One that was begun while the device ran has its
+ * memory in passes, with a pass record between two.  Its first eight bytes (tag and flags of the
  * header record) are all that a carrier of the stream may look at: they say
  * that this is a record stream and whether its records may be loaded in any
  * order once the header record is.
@@ -20,6 +21,7 @@
 
 #define VFIO_RECORD_MAGIC	0x43524656	/* "VFRC": tag of the header record */
 #define VFIO_RECORD_VERSION	1
+#define VFIO_RECORD_PASSES	_BITUL(0)	/* feature: there can be pass records */
 #define VFIO_RECORD_ALIGN	4096		/* bytes */
 #define VFIO_RECORD_MAX_META	4096		/* bytes of payload, except memory */
 
@@ -28,13 +30,16 @@
  * @VFIO_RECORD_MEMORY: @length bytes of a region's memory follow
  * @VFIO_RECORD_ZERO: @length bytes of a region are zero; no payload
  * @VFIO_RECORD_REGISTERS: struct vfio_record_register entries follow
- * @VFIO_RECORD_END: struct vfio_record_end follows
+ * @VFIO_RECORD_END: struct vfio_record_totals follows
+ * @VFIO_RECORD_PASS: struct vfio_record_totals follows; memory that came already
+ *	may come once more
  */
 enum vfio_record_tag {
 	VFIO_RECORD_MEMORY	= 1,
 	VFIO_RECORD_ZERO	= 2,
 	VFIO_RECORD_REGISTERS	= 3,
 	VFIO_RECORD_END		= 4,
+	VFIO_RECORD_PASS	= 5,
 };
 
 #define VFIO_RECORD_OPTIONAL	_BITUL(0)	/* flags: skip if unknown */
@@ -76,7 +81,7 @@ struct vfio_record_region {
 /**
  * struct vfio_record_header - payload of the header record
  * @version: VFIO_RECORD_VERSION
- * @features: what the loader must know; unknown bits are refused
+ * @features: VFIO_RECORD_PASSES; the loader must know all that are set
  * @vendor: PCI vendor id
  * @device: PCI device id
  * @class: PCI class code, 24 bits
@@ -110,11 +115,11 @@ struct vfio_record_register {
 };
 
 /**
- * struct vfio_record_end - payload of the end record
- * @bytes: of the whole stream, this record included
- * @records: in the whole stream, this record included
+ * struct vfio_record_totals - payload of an end or a pass record
+ * @bytes: of the stream up to here, this record included
+ * @records: in the stream up to here, this record included
  */
-struct vfio_record_end {
+struct vfio_record_totals {
 	__le64 bytes;
 	__le64 records;
 };

@@ -49,6 +49,20 @@ static vm_fault_t insert(struct vm_fault *vmf, bool writable)
 	return vmf_insert_pfn_prot(vma, vmf->address, page, prot);
 }
 
+/* Part of a region, which may lie somewhere else than in the memory */
+static void mark(struct qvp_device *q, loff_t pos, size_t count)
+{
+	u64 offset = pos & VFIO_PCI_OFFSET_MASK;
+
+	if (VFIO_PCI_OFFSET_TO_INDEX(pos) != q->backend->memory_bar ||
+	    !count || offset >= q->size)
+		return;
+	count = min(count, q->size - offset);
+	qvp_pass_mark(q, offset / VFIO_RECORD_ALIGN,
+		      (offset + count - 1) / VFIO_RECORD_ALIGN -
+		      offset / VFIO_RECORD_ALIGN + 1);
+}
+
 /*
  * A read fault makes the page writable, too: no fault comes then between a
  * guest's or an IOMMU's look at the page table and its writes.
@@ -61,8 +75,10 @@ static vm_fault_t fault(struct vm_fault *vmf)
 
 	down_read(&q->core.memory_lock);
 	frozen = is_frozen(q);
-	if (is_accessible(q) && !(frozen && vmf->flags & FAULT_FLAG_WRITE))
+	if (is_accessible(q) && !(frozen && vmf->flags & FAULT_FLAG_WRITE)) {
+		mark(q, vmf->pgoff << PAGE_SHIFT, PAGE_SIZE);
 		ret = insert(vmf, !frozen);
+	}
 	up_read(&q->core.memory_lock);
 	return ret;
 }
@@ -124,16 +140,24 @@ ssize_t qvp_access_write(struct vfio_device *vdev, const char __user *buf,
 			 size_t count, loff_t *ppos)
 {
 	struct qvp_device *q = qvp_from_vfio(vdev);
+	loff_t pos = *ppos;
 	ssize_t ret;
 
-	if (VFIO_PCI_OFFSET_TO_INDEX(*ppos) >= PCI_STD_NUM_BARS)
+	if (VFIO_PCI_OFFSET_TO_INDEX(pos) >= PCI_STD_NUM_BARS)
 		return vfio_pci_core_write(vdev, buf, count, ppos);
 
 	ret = down_read_killable(&q->write_gate);
 	if (ret)
 		return ret;
-	ret = is_frozen(q) ? -EBUSY :
-	      vfio_pci_core_write(vdev, buf, count, ppos);
+	if (is_frozen(q)) {
+		ret = -EBUSY;
+	} else {
+		ret = vfio_pci_core_write(vdev, buf, count, ppos);
+		/* even an error may come after some bytes */
+		down_read(&q->core.memory_lock);
+		mark(q, pos, count);
+		up_read(&q->core.memory_lock);
+	}
 	up_read(&q->write_gate);
 	return ret;
 }
@@ -162,11 +186,16 @@ long qvp_access_ioctl(struct vfio_device *vdev, unsigned int cmd,
 	return ret;
 }
 
-static void zap_bars(struct qvp_device *q)
+/**
+ * qvp_access_zap - let the next access to a BAR fault, whoever's it is
+ * @q: the device
+ */
+void qvp_access_zap(struct qvp_device *q)
 {
 	loff_t begin = VFIO_PCI_INDEX_TO_OFFSET(0);
 	loff_t end = VFIO_PCI_INDEX_TO_OFFSET(PCI_STD_NUM_BARS);
 
+	lockdep_assert_held_write(&q->core.memory_lock);
 	unmap_mapping_range(q->core.vdev.inode->i_mapping, begin, end - begin,
 			    true);
 }
@@ -180,7 +209,7 @@ void qvp_access_freeze(struct qvp_device *q)
 	lockdep_assert_held_write(&q->write_gate);
 	lockdep_assert_held_write(&q->core.memory_lock);
 	WRITE_ONCE(q->frozen, true);
-	zap_bars(q);
+	qvp_access_zap(q);
 }
 
 /**
@@ -193,5 +222,5 @@ void qvp_access_thaw(struct qvp_device *q)
 	if (!q->frozen)
 		return;
 	WRITE_ONCE(q->frozen, false);
-	zap_bars(q);
+	qvp_access_zap(q);
 }

@@ -140,25 +140,30 @@ static int check_identity(struct qvp_load *load,
 static int load_header(struct qvp_load *load,
 		       const struct vfio_record_header *h, u64 len)
 {
+	u32 features;
 	int ret;
 
 	if (len < sizeof(*h))
 		return fail(load, -EINVAL, "header of %llu bytes, not %zu",
 			    len, QVP_RECORD_HEADER_SIZE);
-	if (le32_to_cpu(h->version) != VFIO_RECORD_VERSION || h->features)
+	features = le32_to_cpu(h->features);
+	if (le32_to_cpu(h->version) != VFIO_RECORD_VERSION ||
+	    features & ~VFIO_RECORD_PASSES)
 		return fail(load, -EOPNOTSUPP,
-			    "header: version %u with features %#x, %u without is known",
-			    le32_to_cpu(h->version), le32_to_cpu(h->features),
-			    VFIO_RECORD_VERSION);
+			    "header: version %u with features %#x, %u with %#lx is known",
+			    le32_to_cpu(h->version), features,
+			    VFIO_RECORD_VERSION, VFIO_RECORD_PASSES);
 	ret = check_field(load, "reserved", le32_to_cpu(h->reserved), 0) ?:
 	      check_field(load, "regions", le32_to_cpu(h->regions), 1) ?:
 	      check_field(load, "length", len, QVP_RECORD_HEADER_SIZE) ?:
 	      check_field(load, "region reserved",
 			  le32_to_cpu(h->region[0].reserved), 0) ?:
 	      check_identity(load, h);
-	if (!ret)
-		set_bit(QVP_HEADER_LOADED, &load->loaded);
-	return ret;
+	if (ret)
+		return ret;
+	load->passes = features & VFIO_RECORD_PASSES;
+	set_bit(QVP_HEADER_LOADED, &load->loaded);
+	return 0;
 }
 
 static int load_registers(struct qvp_load *load,
@@ -185,7 +190,42 @@ static int load_registers(struct qvp_load *load,
 	return 0;
 }
 
-static int load_end(struct qvp_load *load, const struct vfio_record_end *end,
+static int check_totals(struct qvp_load *load, const char *name, u64 bytes,
+			u64 records, const struct vfio_record_totals *want)
+{
+	if (bytes == le64_to_cpu(want->bytes) &&
+	    records == le64_to_cpu(want->records))
+		return 0;
+	return fail(load, -EINVAL,
+		    "%llu bytes in %llu records, the %s said %llu in %llu",
+		    bytes, records, name, le64_to_cpu(want->bytes),
+		    le64_to_cpu(want->records));
+}
+
+/*
+ * What comes now may come for a second time.  Nothing from before may come any
+ * more, so all of it must be there.
+ */
+static int load_pass(struct qvp_load *load,
+		     const struct vfio_record_totals *pass, u64 len)
+{
+	u64 bytes = atomic64_read(&load->bytes) + sizeof(struct vfio_record);
+	u64 records = atomic64_read(&load->records) + 1;
+	int ret;
+
+	if (!load->passes)
+		return fail(load, -EINVAL, "pass record, the header has none");
+	if (len != sizeof(*pass))
+		return fail(load, -EINVAL, "pass of %llu bytes, not %zu", len,
+			    sizeof(*pass));
+	ret = check_totals(load, "pass", bytes + len, records, pass);
+	if (!ret)
+		bitmap_zero(load->taken,
+			    load->session.q->size / VFIO_RECORD_ALIGN);
+	return ret;
+}
+
+static int load_end(struct qvp_load *load, const struct vfio_record_totals *end,
 		    u64 len)
 {
 	if (len != sizeof(*end))
@@ -203,7 +243,8 @@ static int dispatch_meta(struct qvp_load *load, const struct vfio_record *rec,
 	u32 tag = le32_to_cpu(rec->tag), flags = le32_to_cpu(rec->flags);
 	u64 len = le64_to_cpu(rec->length);
 	bool is_known = tag == VFIO_RECORD_MAGIC ||
-			tag == VFIO_RECORD_REGISTERS || tag == VFIO_RECORD_END;
+			tag == VFIO_RECORD_REGISTERS ||
+			tag == VFIO_RECORD_END || tag == VFIO_RECORD_PASS;
 
 	if (!is_known)
 		return flags & VFIO_RECORD_OPTIONAL ? 0 :
@@ -217,6 +258,8 @@ static int dispatch_meta(struct qvp_load *load, const struct vfio_record *rec,
 		return load_header(load, payload, len);
 	if (tag == VFIO_RECORD_REGISTERS)
 		return load_registers(load, payload, len);
+	if (tag == VFIO_RECORD_PASS)
+		return load_pass(load, payload, len);
 	return load_end(load, payload, len);
 }
 
@@ -238,7 +281,7 @@ static int load_meta(struct qvp_load *load, const struct vfio_record *rec,
 	return ret;
 }
 
-/* No page is loaded twice, and what is claimed can be wiped. */
+/* No page comes twice in a pass, and what is claimed can be wiped. */
 static int claim(struct qvp_load *load, const struct vfio_record *rec)
 {
 	u64 page = le64_to_cpu(rec->offset) / VFIO_RECORD_ALIGN;
@@ -247,16 +290,20 @@ static int claim(struct qvp_load *load, const struct vfio_record *rec)
 	int ret = 0;
 
 	while (page < end && !ret) {
-		u64 stop = min(end, page + MAX_CLAIM);
+		u64 stop = min(end, page + MAX_CLAIM), bytes = 0;
 
 		ret = qvp_memory_begin(&load->session);
 		if (ret)
 			return ret;
-		for (; page < stop && !ret; page++)
-			if (test_and_set_bit(page, q->claimed))
+		for (; page < stop && !ret; page++) {
+			if (test_and_set_bit(page, load->taken))
 				ret = fail(load, -EINVAL,
 					   "offset %#llx for a second time",
 					   page * VFIO_RECORD_ALIGN);
+			else if (!test_and_set_bit(page, q->claimed))
+				bytes += VFIO_RECORD_ALIGN;
+		}
+		atomic64_add(bytes, &load->memory);
 		qvp_memory_end(&load->session);
 		cond_resched();
 	}
@@ -290,7 +337,6 @@ static int load_zero(struct qvp_load *load, const struct vfio_record *rec)
 		if (ret)
 			return ret;
 		qvp_memory_zero(load->session.q, offset, n);
-		atomic64_add(n, &load->memory);
 		qvp_memory_end(&load->session);
 		offset += n;
 		left -= n;
@@ -324,7 +370,6 @@ int qvp_apply_memory(struct qvp_load *load, struct qvp_cursor *c,
 	pagefault_disable();
 	n = copy_from_iter(to, n, from);
 	pagefault_enable();
-	atomic64_add(n, &load->memory);
 	qvp_memory_end(&load->session);
 	WRITE_ONCE(c->got, c->got + n);
 	return 0;
@@ -382,20 +427,6 @@ int qvp_apply_partial(struct qvp_load *load, const struct qvp_cursor *c)
 		    c->got);
 }
 
-static int check_totals(struct qvp_load *load)
-{
-	u64 bytes = atomic64_read(&load->bytes);
-	u64 records = atomic64_read(&load->records);
-
-	if (bytes != le64_to_cpu(load->end.bytes) ||
-	    records != le64_to_cpu(load->end.records))
-		return fail(load, -EINVAL,
-			    "%llu bytes in %llu records, the end said %llu in %llu",
-			    bytes, records, le64_to_cpu(load->end.bytes),
-			    le64_to_cpu(load->end.records));
-	return 0;
-}
-
 /**
  * qvp_apply_complete - judge what was loaded
  * @load: the session, which no chunk of is under way any more
@@ -425,5 +456,6 @@ int qvp_apply_complete(struct qvp_load *load)
 			    "%llu bytes of memory, not %llu: offset %#llx is missing",
 			    memory, q->size, (u64)n * VFIO_RECORD_ALIGN);
 	}
-	return check_totals(load);
+	return check_totals(load, "end", atomic64_read(&load->bytes),
+			    atomic64_read(&load->records), &load->end);
 }

@@ -6,6 +6,7 @@
 #ifndef _QVP_COMPAT_H
 #define _QVP_COMPAT_H
 
+#include <linux/uaccess.h>
 #include <linux/vfio_pci_core.h>
 
 /* Before, VFIO_DEVICE_GET_REGION_INFO was an ioctl like the others. */
@@ -21,6 +22,24 @@
 #define QVP_MATCH_TOKEN_OPS .match_token_uuid = vfio_pci_core_match_token_uuid,
 #else
 #define QVP_MATCH_TOKEN_OPS
+#endif
+
+#define QVP_PRECOPY_INFO_SIZE offsetofend(struct vfio_precopy_info, dirty_bytes)
+
+/* Before, each driver did this for itself, and there were no flags. */
+#ifdef QVP_HAS_CHECK_PRECOPY_IOCTL
+#define qvp_check_precopy_ioctl vfio_check_precopy_ioctl
+#else
+static inline int qvp_check_precopy_ioctl(struct vfio_device *vdev,
+					  unsigned int cmd, unsigned long arg,
+					  struct vfio_precopy_info *info)
+{
+	if (cmd != VFIO_MIG_GET_PRECOPY_INFO)
+		return -ENOTTY;
+	if (copy_from_user(info, (void __user *)arg, QVP_PRECOPY_INFO_SIZE))
+		return -EFAULT;
+	return info->argsz < QVP_PRECOPY_INFO_SIZE ? -EINVAL : 0;
+}
 #endif
 
 #endif /* _QVP_COMPAT_H */

@@ -155,6 +155,7 @@ static ssize_t write_iter(struct kiocb *iocb, struct iov_iter *from)
 static void free_load(struct qvp_load *load)
 {
 	mutex_destroy(&load->cursor_lock);
+	kvfree(load->taken);
 	kfree(load->cursor.buffer);
 	kfree(load);
 }
@@ -190,7 +191,9 @@ struct file *qvp_load_start(struct qvp_device *q)
 		return ERR_PTR(-ENOMEM);
 	mutex_init(&load->cursor_lock);
 	load->cursor.buffer = kmalloc(VFIO_RECORD_MAX_META, GFP_KERNEL_ACCOUNT);
-	if (load->cursor.buffer)
+	load->taken = kvcalloc(BITS_TO_LONGS(q->size / VFIO_RECORD_ALIGN),
+			       sizeof(long), GFP_KERNEL_ACCOUNT);
+	if (load->cursor.buffer && load->taken)
 		filp = qvp_session_begin(q, &load->session, &fops, O_WRONLY);
 	else
 		filp = ERR_PTR(-ENOMEM);

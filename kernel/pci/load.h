@@ -33,7 +33,9 @@ enum {
  * @loaded: QVP_HEADER_LOADED and QVP_END_LOADED
  * @bytes: of the records that were loaded
  * @records: number of these
- * @memory: bytes of memory that were loaded
+ * @memory: bytes of memory that came, each once
+ * @passes: there can be pass records
+ * @taken: pages that came in this pass
  * @end: what the end record said
  * @seen: registers that were loaded
  * @registers: values of the registers
@@ -47,7 +49,9 @@ struct qvp_load {
 	atomic64_t bytes;
 	atomic64_t records;
 	atomic64_t memory;
-	struct vfio_record_end end;
+	bool passes;
+	unsigned long *taken;
+	struct vfio_record_totals end;
 	DECLARE_BITMAP(seen, QVP_MAX_REGISTERS);
 	u32 registers[QVP_MAX_REGISTERS];
 	/* Protects the cursor; a writer's memory may fault under it */

@@ -28,10 +28,15 @@ static int init(struct vfio_device *vdev)
 	init_rwsem(&q->chunk_lock);
 	init_rwsem(&q->write_gate);
 	mutex_init(&q->state_lock);
+	init_waitqueue_head(&q->changed);
 	ratelimit_state_init(&q->load_errors, HZ, 20);
 	q->state = VFIO_DEVICE_STATE_RUNNING;
-	vdev->migration_flags = VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P;
+	vdev->migration_flags = VFIO_MIGRATION_STOP_COPY |
+				VFIO_MIGRATION_P2P | VFIO_MIGRATION_PRE_COPY;
 	vdev->mig_ops = &qvp_migrate_ops;
+	/* Elsewhere the core cannot give the answer to the user. */
+	if (IS_ENABLED(CONFIG_IOMMUFD_DRIVER))
+		vdev->log_ops = &qvp_log_ops;
 	return 0;
 }
 

@@ -17,6 +17,8 @@ static const char *const state_names[] = {
 	[VFIO_DEVICE_STATE_STOP_COPY]	= "STOP_COPY",
 	[VFIO_DEVICE_STATE_RESUMING]	= "RESUMING",
 	[VFIO_DEVICE_STATE_RUNNING_P2P]	= "RUNNING_P2P",
+	[VFIO_DEVICE_STATE_PRE_COPY]	= "PRE_COPY",
+	[VFIO_DEVICE_STATE_PRE_COPY_P2P] = "PRE_COPY_P2P",
 };
 
 static void set_state(struct qvp_device *q, enum vfio_device_mig_state state)
@@ -65,6 +67,7 @@ void qvp_migrate_reset_prepare(struct qvp_device *q)
 	down_write(&q->chunk_lock);
 	atomic_inc(&q->resets);
 	up_write(&q->chunk_lock);
+	wake_up_interruptible(&q->changed);
 }
 
 /**
@@ -99,6 +102,7 @@ void qvp_migrate_lost(struct qvp_device *q)
 	q->failed = true;
 	atomic_add(2, &q->resets);
 	up_write(&q->chunk_lock);
+	wake_up_interruptible(&q->changed);
 }
 
 /**
@@ -130,8 +134,37 @@ void qvp_migrate_start_over(struct qvp_device *q)
 	up_write(&q->chunk_lock);
 	up_write(&q->core.memory_lock);
 	q->lost = false;
+	q->logging = false;
 	set_state(q, VFIO_DEVICE_STATE_RUNNING);
 	unlock(q);
+}
+
+static bool is_precopy(enum vfio_device_mig_state state)
+{
+	return state == VFIO_DEVICE_STATE_PRE_COPY ||
+	       state == VFIO_DEVICE_STATE_PRE_COPY_P2P;
+}
+
+static bool is_saving(enum vfio_device_mig_state state)
+{
+	return is_precopy(state) || state == VFIO_DEVICE_STATE_STOP_COPY;
+}
+
+/**
+ * qvp_migrate_in_precopy - test whether a session can tell about PRE_COPY
+ * @s: the session
+ *
+ * Return: true if it is the device's, and the device is in such a state
+ */
+bool qvp_migrate_in_precopy(struct qvp_session *s)
+{
+	struct qvp_device *q = s->q;
+	bool ret;
+
+	lock(q);
+	ret = q->session == s && is_precopy(q->state);
+	unlock(q);
+	return ret;
 }
 
 /* Goes to @next, or to ERROR, or stays.  Return: the data fd's file or NULL */
@@ -142,30 +175,42 @@ static struct file *step(struct qvp_device *q, enum vfio_device_mig_state next)
 	int ret = 0;
 
 	/*
+	 * RUNNING -> PRE_COPY
+	 * RUNNING_P2P -> PRE_COPY_P2P
 	 * STOP -> STOP_COPY
 	 * STOP -> RESUMING
 	 */
-	if (next == VFIO_DEVICE_STATE_STOP_COPY)
-		filp = qvp_save_start(q);
+	if (is_saving(next) && !is_saving(cur))
+		filp = qvp_save_start(q, is_precopy(next));
 	else if (next == VFIO_DEVICE_STATE_RESUMING)
 		filp = qvp_load_start(q);
 	if (IS_ERR(filp))
 		return filp;
 
+	/* PRE_COPY_P2P -> STOP_COPY */
+	if (is_precopy(cur) && next == VFIO_DEVICE_STATE_STOP_COPY) {
+		ret = qvp_save_stop(q);
+		if (ret)
+			return ERR_PTR(ret);
+	}
+
 	/*
 	 * STOP_COPY -> STOP
+	 * PRE_COPY -> RUNNING
+	 * PRE_COPY_P2P -> RUNNING_P2P
 	 * RESUMING -> STOP
 	 */
 	if (cur == VFIO_DEVICE_STATE_RESUMING)
 		ret = qvp_load_finish(q);
-	if (cur == VFIO_DEVICE_STATE_STOP_COPY ||
-	    cur == VFIO_DEVICE_STATE_RESUMING)
+	if (cur == VFIO_DEVICE_STATE_RESUMING ||
+	    (is_saving(cur) && !is_saving(next)))
 		qvp_session_end(q);
 
 	/*
-	 * RUNNING <-> RUNNING_P2P <-> STOP need nothing.  These devices do not
-	 * do DMA, raise no interrupts and change nothing by themselves, and an
-	 * access by the user in STOP is the user's mistake.
+	 * RUNNING <-> RUNNING_P2P <-> STOP and PRE_COPY <-> PRE_COPY_P2P need
+	 * nothing.  These devices do not do DMA, raise no interrupts and change
+	 * nothing by themselves, and an access by the user in STOP is the
+	 * user's mistake.
 	 */
 	set_state(q, ret ? VFIO_DEVICE_STATE_ERROR : next);
 	return ret ? ERR_PTR(ret) : filp;
@@ -209,7 +254,11 @@ static int migration_get_state(struct vfio_device *vdev,
 static int migration_get_data_size(struct vfio_device *vdev,
 				   unsigned long *stop_copy_length)
 {
-	*stop_copy_length = qvp_save_size(qvp_from_vfio(vdev));
+	struct qvp_device *q = qvp_from_vfio(vdev);
+
+	lock(q);
+	*stop_copy_length = qvp_save_size(q);
+	unlock(q);
 	return 0;
 }
 

@@ -12,6 +12,7 @@
  *	vfio_pci_core_device.memory_lock
  *	pci_cfg_access_lock()		a reset holds it
  *	chunk_lock
+ *	qvp_pass.lock			a spinlock
  * state_lock and the locks of a session are never held together.
  */
 #ifndef _QVP_H
@@ -25,6 +26,7 @@
 #include <linux/rwsem.h>
 #include <linux/vfio.h>
 #include <linux/vfio_pci_core.h>
+#include <linux/wait.h>
 #include <vfio_record.h>
 
 #define QVP_MAX_REGISTERS	16	/* of a backend */
@@ -78,6 +80,24 @@ struct qvp_session {
 };
 
 /**
+ * struct qvp_pass - the pages that a stream has still to bring
+ * @pages: number of pages of the memory
+ * @lock: see below
+ * @left: pages of this pass that no record has yet
+ * @next: no page before this one is left
+ * @dirty: pages that a user may have written to since the pass began; bits are
+ *	set with memory_lock held, and cleared with it held for writing
+ */
+struct qvp_pass {
+	unsigned long pages;
+	/* Protects @left and @next against others who hold memory_lock */
+	spinlock_t lock;
+	unsigned long *left;
+	unsigned long next;
+	unsigned long *dirty;
+};
+
+/**
  * struct qvp_device - a device
  * @core: vfio-pci's part; first, because the driver data points to it
  * @backend: its kind
@@ -89,8 +109,9 @@ struct qvp_session {
  * @chunk_lock: see below
  * @state_lock: see below
  * @state: the migration state
- * @session: the session of STOP_COPY or RESUMING, else NULL
+ * @session: the session of PRE_COPY, STOP_COPY or RESUMING, else NULL
  * @lost: a reset has ended a session, and the user was not told
+ * @logging: the user wants to hear of DMA
  * @resets: grows when a reset begins and when it is over, odd between them,
  *	and when the device is lost
  * @failed: no reset has come since the device was lost; protected by
@@ -100,6 +121,9 @@ struct qvp_session {
  * @frozen: users must not write to BARs; protected by memory_lock
  * @decoding: memory decoding was turned on for a session; protected by
  *	memory_lock
+ * @tracked: where to mark the pages that a user may write to, or NULL; protected
+ *	by memory_lock
+ * @changed: wakes who waits for more of a stream
  * @load_errors: bounds what the device's streams can make the driver say
  */
 struct qvp_device {
@@ -115,11 +139,12 @@ struct qvp_device {
 	 * one does not take memory_lock, all others do.
 	 */
 	struct rw_semaphore chunk_lock;
-	/* Protects @state, @session, @lost and @resets_seen */
+	/* Protects @state, @session, @lost, @logging and @resets_seen */
 	struct mutex state_lock;
 	enum vfio_device_mig_state state;
 	struct qvp_session *session;
 	bool lost;
+	bool logging;
 	atomic_t resets;
 	bool failed;
 	int resets_seen;
@@ -127,6 +152,8 @@ struct qvp_device {
 	struct rw_semaphore write_gate;
 	bool frozen;
 	bool decoding;
+	struct qvp_pass *tracked;
+	wait_queue_head_t changed;
 	struct ratelimit_state load_errors;
 };
 
@@ -147,12 +174,15 @@ static inline bool qvp_reset_pending(struct qvp_device *q)
 	return atomic_read(&q->resets) != READ_ONCE(q->resets_seen);
 }
 
+extern const struct vfio_log_ops qvp_log_ops;
+
 extern const struct vfio_migration_ops qvp_migrate_ops;
 void qvp_migrate_start_over(struct qvp_device *q);
 void qvp_migrate_reset_prepare(struct qvp_device *q);
 void qvp_migrate_reset_done(struct qvp_device *q);
 void qvp_migrate_lost(struct qvp_device *q);
 void qvp_migrate_sync(struct qvp_device *q);
+bool qvp_migrate_in_precopy(struct qvp_session *s);
 
 struct file *qvp_session_begin(struct qvp_device *q, struct qvp_session *s,
 			       const struct file_operations *fops, int flags);
@@ -160,7 +190,8 @@ bool qvp_session_over(struct qvp_session *s);
 void qvp_session_end(struct qvp_device *q);
 void qvp_session_release(struct qvp_session *s);
 
-struct file *qvp_save_start(struct qvp_device *q);
+struct file *qvp_save_start(struct qvp_device *q, bool precopy);
+int qvp_save_stop(struct qvp_device *q);
 u64 qvp_save_size(struct qvp_device *q);
 
 struct file *qvp_load_start(struct qvp_device *q);
@@ -179,6 +210,18 @@ long qvp_access_ioctl(struct vfio_device *vdev, unsigned int cmd,
 		      unsigned long arg);
 void qvp_access_freeze(struct qvp_device *q);
 void qvp_access_thaw(struct qvp_device *q);
+void qvp_access_zap(struct qvp_device *q);
+
+int qvp_pass_init(struct qvp_pass *pass, unsigned long pages);
+void qvp_pass_free(struct qvp_pass *pass);
+unsigned long qvp_pass_claim(struct qvp_pass *pass, unsigned long most,
+			     unsigned long *first);
+bool qvp_pass_next(struct qvp_device *q, struct qvp_pass *pass);
+u64 qvp_pass_left(const struct qvp_pass *pass);
+u64 qvp_pass_dirty(const struct qvp_pass *pass);
+void qvp_pass_track(struct qvp_device *q, struct qvp_pass *pass);
+void qvp_pass_mark(struct qvp_device *q, unsigned long first,
+		   unsigned long count);
 
 int qvp_memory_map(struct qvp_device *q, struct pci_dev *pdev);
 void qvp_memory_unmap(struct qvp_device *q);

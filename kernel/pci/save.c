@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Saving: what a reader of the data fd gets in STOP_COPY
+ * Saving: what a reader of the data fd gets in PRE_COPY and STOP_COPY
  *
- * Any number of readers claim ranges of the memory, one after another, and copy
+ * Any number of readers claim pages of the memory, one after another, and copy
  * them at the same time.  A kernel reader with room for a record gets whole
  * records and no part of one, copied from the BAR straight to where it wants
  * them.  Users do as well, one at a time.  What a reader has no room for, or a
@@ -11,198 +11,17 @@
  */
 
 #include <linux/file.h>
+#include <linux/poll.h>
 #include <linux/sched/signal.h>
-#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/uaccess.h>
-#include <linux/uio.h>
 
-#include "qvp.h"
-
-#define MAX_CHUNK	SZ_256K		/* of memory, in a record */
-#define CARRY_SIZE	(MAX_CHUNK + VFIO_RECORD_ALIGN)
-
-/* Room that is enough for any record */
-#define MIN_ROOM	(sizeof(struct vfio_record) + VFIO_RECORD_ALIGN)
-static_assert(QVP_RECORD_HEADER_SIZE <= VFIO_RECORD_ALIGN);
-static_assert(QVP_MAX_REGISTERS * sizeof(struct vfio_record_register) <=
-	      VFIO_RECORD_ALIGN);
-
-enum {
-	REGISTERS_TAKEN,
-	END_TAKEN,
-};
-
-/**
- * struct qvp_save - a session of saving
- * @session: what it has in common with others
- * @taken: records that a reader has, or is about to have
- * @next: first byte of the memory that no reader has claimed
- * @bytes: of the records that were made; memory_lock held for writing stops it
- * @records: number of these
- * @registers: values of the registers
- * @carry_lock: see below
- * @carry: bytes of a record that did not go to a reader at once
- * @carry_at: first byte in @carry that a reader is still to get
- * @carry_left: number of bytes in @carry from there
- */
-struct qvp_save {
-	struct qvp_session session;
-	unsigned long taken;
-	atomic64_t next;
-	atomic64_t bytes;
-	atomic64_t records;
-	u32 registers[QVP_MAX_REGISTERS];
-	/* Protects the carry; a reader's memory may fault under it */
-	struct mutex carry_lock;
-	u8 *carry;
-	size_t carry_at;
-	size_t carry_left;
-};
+#include "compat.h"
+#include "save.h"
 
 static struct qvp_save *from_file(struct file *filp)
 {
 	return container_of(filp->private_data, struct qvp_save, session);
-}
-
-/* Keeps a record of which a user's memory has taken @done bytes only. */
-static void keep_rest(struct qvp_save *save, const struct vfio_record *rec,
-		      const void *payload, size_t done)
-{
-	size_t len = qvp_record_payload(rec);
-
-	lockdep_assert_held(&save->carry_lock);
-	memcpy(save->carry, rec, sizeof(*rec));
-	memcpy(save->carry + sizeof(*rec), payload, len);
-	save->carry_at = done;
-	WRITE_ONCE(save->carry_left, sizeof(*rec) + len - done);
-}
-
-/*
- * Locks are held here under which a user's memory must not fault, so it does
- * not: what it does not take goes to the carry.  Return: the record's bytes,
- * which @to has room for
- */
-static ssize_t put_record(struct qvp_save *save, struct vfio_record *rec,
-			  const void *payload, struct iov_iter *to)
-{
-	size_t len = qvp_record_payload(rec);
-	size_t done;
-
-	rec->digest = cpu_to_le64(qvp_record_digest(rec, payload));
-	pagefault_disable();
-	done = copy_to_iter(rec, sizeof(*rec), to);
-	if (done == sizeof(*rec))
-		done += copy_to_iter(payload, len, to);
-	pagefault_enable();
-	if (done < sizeof(*rec) + len)
-		keep_rest(save, rec, payload, done);
-	atomic64_add(sizeof(*rec) + len, &save->bytes);
-	atomic64_inc(&save->records);
-	return sizeof(*rec) + len;
-}
-
-static ssize_t put_header(struct qvp_save *save, struct iov_iter *to)
-{
-	DEFINE_RAW_FLEX(struct vfio_record_header, header, region, 1);
-	struct vfio_record rec = {
-		.tag = cpu_to_le32(VFIO_RECORD_MAGIC),
-		.flags = cpu_to_le32(VFIO_RECORD_ORDER_FREE),
-		.length = cpu_to_le64(QVP_RECORD_HEADER_SIZE),
-	};
-
-	qvp_record_header(save->session.q, header);
-	return put_record(save, &rec, header, to);
-}
-
-static ssize_t put_registers(struct qvp_save *save, struct iov_iter *to)
-{
-	struct vfio_record_register entry[QVP_MAX_REGISTERS];
-	unsigned int i, n = save->session.q->backend->registers;
-	struct vfio_record rec = {
-		.tag = cpu_to_le32(VFIO_RECORD_REGISTERS),
-		.length = cpu_to_le64(n * sizeof(entry[0])),
-	};
-
-	for (i = 0; i < n; i++) {
-		entry[i].id = cpu_to_le32(i);
-		entry[i].value = cpu_to_le32(save->registers[i]);
-	}
-	return put_record(save, &rec, entry, to);
-}
-
-static ssize_t put_memory(struct qvp_save *save, struct iov_iter *to)
-{
-	struct qvp_device *q = save->session.q;
-	size_t room = iov_iter_count(to) - sizeof(struct vfio_record);
-	u64 len = round_down(min(room, MAX_CHUNK), VFIO_RECORD_ALIGN);
-	u64 offset = atomic64_fetch_add(len, &save->next);
-	struct vfio_record rec = {
-		.region = cpu_to_le32(q->backend->memory_bar),
-		.offset = cpu_to_le64(offset),
-	};
-
-	if (offset >= q->size)
-		return 0;
-	len = min(len, q->size - offset);
-	rec.length = cpu_to_le64(len);
-	/* This looks no further than at the first word that is not zero. */
-	if (memchr_inv(q->memory + offset, 0, len))
-		rec.tag = cpu_to_le32(VFIO_RECORD_MEMORY);
-	else
-		rec.tag = cpu_to_le32(VFIO_RECORD_ZERO);
-	return put_record(save, &rec, q->memory + offset, to);
-}
-
-/*
- * The end has the totals, so all other records must have been made.  They are
- * made within chunks: without any under way, and nothing left to claim, they
- * have.
- */
-static ssize_t put_end(struct qvp_save *save, struct iov_iter *to)
-{
-	struct rw_semaphore *memory_lock = &save->session.q->core.memory_lock;
-	struct vfio_record_end end;
-	struct vfio_record rec = {
-		.tag = cpu_to_le32(VFIO_RECORD_END),
-		.length = cpu_to_le64(sizeof(end)),
-	};
-	ssize_t ret = 0;
-
-	down_write(memory_lock);
-	if (qvp_session_over(&save->session)) {
-		ret = -ENODEV;
-	} else if (qvp_memory_enable(save->session.q)) {
-		ret = -EIO;	/* all that was read may be nothing */
-	} else if (!test_and_set_bit(END_TAKEN, &save->taken)) {
-		end.bytes = cpu_to_le64(atomic64_read(&save->bytes) +
-					sizeof(rec) + sizeof(end));
-		end.records = cpu_to_le64(atomic64_read(&save->records) + 1);
-		ret = put_record(save, &rec, &end, to);
-	}
-	up_write(memory_lock);
-	return ret;
-}
-
-/*
- * Makes the next record, whatever it is, for a kernel reader with room for it.
- * Return: its size, 0 at the end of the stream, or an error
- */
-static ssize_t put_next(struct qvp_save *save, struct iov_iter *to)
-{
-	ssize_t ret;
-
-	ret = qvp_memory_begin(&save->session);
-	if (ret)
-		return ret;
-	if (!test_and_set_bit(REGISTERS_TAKEN, &save->taken))
-		ret = put_registers(save, to);
-	else if (!test_bit(END_TAKEN, &save->taken))
-		ret = put_memory(save, to);
-	qvp_memory_end(&save->session);
-	if (!ret && !test_bit(END_TAKEN, &save->taken))
-		ret = put_end(save, to);
-	return ret;
 }
 
 static ssize_t read_records(struct qvp_save *save, struct iov_iter *to)
@@ -212,12 +31,12 @@ static ssize_t read_records(struct qvp_save *save, struct iov_iter *to)
 	do {
 		if (fatal_signal_pending(current))
 			return done ?: -EINTR;
-		n = put_next(save, to);
+		n = qvp_compose_next(save, to);
 		if (n <= 0)
 			return done ?: n;
 		done += n;
 		cond_resched();
-	} while (iov_iter_count(to) >= MIN_ROOM);
+	} while (iov_iter_count(to) >= QVP_MIN_ROOM);
 	return done;
 }
 
@@ -226,11 +45,11 @@ static ssize_t fill_carry(struct qvp_save *save,
 			  ssize_t (*put)(struct qvp_save *save,
 					 struct iov_iter *to))
 {
-	struct kvec vec = { .iov_base = save->carry, .iov_len = CARRY_SIZE };
+	struct kvec vec = { .iov_base = save->carry, .iov_len = QVP_CARRY_SIZE };
 	struct iov_iter to;
 	ssize_t n;
 
-	iov_iter_kvec(&to, ITER_DEST, &vec, 1, CARRY_SIZE);
+	iov_iter_kvec(&to, ITER_DEST, &vec, 1, QVP_CARRY_SIZE);
 	n = put(save, &to);
 	if (n > 0) {
 		save->carry_at = 0;
@@ -246,12 +65,12 @@ static ssize_t fill_carry(struct qvp_save *save,
  */
 static ssize_t read_direct(struct qvp_save *save, struct iov_iter *to)
 {
-	size_t room = iov_iter_count(to), most = min(room, CARRY_SIZE);
+	size_t room = iov_iter_count(to), most = min(room, QVP_CARRY_SIZE);
 	ssize_t n;
 
 	if (fault_in_iov_iter_writeable(to, most) == most)
 		return -EFAULT;
-	n = put_next(save, to);
+	n = qvp_compose_next(save, to);
 	return n < 0 ? n : room - iov_iter_count(to);
 }
 
@@ -277,10 +96,10 @@ static ssize_t read_some(struct qvp_save *save, struct iov_iter *to)
 {
 	ssize_t n = 0;
 
-	if (!save->carry_left && iov_iter_count(to) >= MIN_ROOM)
+	if (!save->carry_left && iov_iter_count(to) >= QVP_MIN_ROOM)
 		n = read_direct(save, to);
 	else if (!save->carry_left)
-		n = min(fill_carry(save, put_next), 0);
+		n = min(fill_carry(save, qvp_compose_next), 0);
 	if (n || !save->carry_left)
 		return n;
 	return read_carry(save, to);
@@ -302,7 +121,7 @@ static ssize_t read_bytes(struct qvp_save *save, struct iov_iter *to,
 	/* The header record has a read of its own. */
 	alone = whole || (save->carry_left && is_at_header(save));
 	while (iov_iter_count(to) && !signal_pending(current)) {
-		if (done && iov_iter_count(to) < MIN_ROOM)
+		if (done && iov_iter_count(to) < QVP_MIN_ROOM)
 			alone = true;
 		if (alone && !save->carry_left)
 			break;
@@ -317,16 +136,11 @@ static ssize_t read_bytes(struct qvp_save *save, struct iov_iter *to,
 	return done ?: n;
 }
 
-static ssize_t read_iter(struct kiocb *iocb, struct iov_iter *to)
+static ssize_t read_stream(struct qvp_save *save, struct iov_iter *to)
 {
-	struct qvp_save *save = from_file(iocb->ki_filp);
-	bool whole = !user_backed_iter(to) && iov_iter_count(to) >= MIN_ROOM;
+	bool whole = !user_backed_iter(to) && iov_iter_count(to) >= QVP_MIN_ROOM;
 	ssize_t n;
 
-	if (qvp_session_over(&save->session))
-		return -ENODEV;
-	if (!iov_iter_count(to))
-		return 0;
 	if (!whole || READ_ONCE(save->carry_left)) {
 		n = read_bytes(save, to, whole);
 		if (n || !whole)
@@ -335,9 +149,71 @@ static ssize_t read_iter(struct kiocb *iocb, struct iov_iter *to)
 	return read_records(save, to);
 }
 
+static ssize_t read_iter(struct kiocb *iocb, struct iov_iter *to)
+{
+	struct qvp_save *save = from_file(iocb->ki_filp);
+	ssize_t n;
+
+	if (qvp_session_over(&save->session))
+		return -ENODEV;
+	if (!iov_iter_count(to))
+		return 0;
+	n = read_stream(save, to);
+	/* From here on a read may begin another pass. */
+	if (n == -ENOMSG)
+		WRITE_ONCE(save->told, true);
+	return n;
+}
+
+/* Where nothing is to be had but -ENOMSG, a read is not called for. */
+static __poll_t poll(struct file *filp, poll_table *wait)
+{
+	struct qvp_save *save = from_file(filp);
+
+	poll_wait(filp, &save->session.q->changed, wait);
+	if (qvp_session_over(&save->session))
+		return EPOLLIN | EPOLLRDNORM | EPOLLERR | EPOLLHUP;
+	if (READ_ONCE(save->stopped) || READ_ONCE(save->carry_left) ||
+	    qvp_pass_left(&save->pass) || qvp_pass_dirty(&save->pass))
+		return EPOLLIN | EPOLLRDNORM;
+	return 0;
+}
+
+/* What is in the first pass is initial, all else is what a user changed. */
+static void fill_precopy_info(struct qvp_save *save,
+			      struct vfio_precopy_info *info)
+{
+	u64 left = READ_ONCE(save->carry_left) + qvp_pass_left(&save->pass);
+
+	info->initial_bytes = READ_ONCE(save->passes) ? 0 : left;
+	info->dirty_bytes = READ_ONCE(save->passes) ? left : 0;
+	info->dirty_bytes += qvp_pass_dirty(&save->pass);
+}
+
+static long ioctl(struct file *filp, unsigned int cmd, unsigned long arg)
+{
+	struct qvp_save *save = from_file(filp);
+	struct vfio_precopy_info info = {};
+	int ret;
+
+	ret = qvp_check_precopy_ioctl(&save->session.q->core.vdev, cmd, arg,
+				      &info);
+	if (ret)
+		return ret;
+	if (qvp_session_over(&save->session))
+		return -ENODEV;
+	if (!qvp_migrate_in_precopy(&save->session))
+		return -EINVAL;
+	fill_precopy_info(save, &info);
+	if (copy_to_user((void __user *)arg, &info, QVP_PRECOPY_INFO_SIZE))
+		return -EFAULT;
+	return 0;
+}
+
 static void free_save(struct qvp_save *save)
 {
 	mutex_destroy(&save->carry_lock);
+	qvp_pass_free(&save->pass);
 	kvfree(save->carry);
 	kfree(save);
 }
@@ -354,10 +230,13 @@ static int release(struct inode *inode, struct file *filp)
 static const struct file_operations fops = {
 	.owner = THIS_MODULE,
 	.read_iter = read_iter,
+	.poll = poll,
+	.unlocked_ioctl = ioctl,
+	.compat_ioctl = compat_ptr_ioctl,
 	.release = release,
 };
 
-static struct qvp_save *alloc_save(struct qvp_device *q)
+static struct qvp_save *alloc_save(struct qvp_device *q, bool precopy)
 {
 	struct qvp_save *save;
 
@@ -366,45 +245,41 @@ static struct qvp_save *alloc_save(struct qvp_device *q)
 		return NULL;
 	mutex_init(&save->carry_lock);
 	save->session.q = q;
-	save->carry = kvmalloc(CARRY_SIZE, GFP_KERNEL_ACCOUNT);
-	if (save->carry && fill_carry(save, put_header) > 0)
+	save->precopy = precopy;
+	save->carry = kvmalloc(QVP_CARRY_SIZE, GFP_KERNEL_ACCOUNT);
+	if (!qvp_pass_init(&save->pass, q->size / VFIO_RECORD_ALIGN) &&
+	    save->carry && fill_carry(save, qvp_compose_header) > 0)
 		return save;
 	free_save(save);
 	return NULL;
 }
 
-/* From here on the device does not change, and its registers are known. */
-static int freeze(struct qvp_device *q, u32 *registers)
+static int start_tracking(struct qvp_device *q, struct qvp_save *save)
 {
 	int ret;
 
-	ret = down_write_killable(&q->write_gate);
-	if (ret)
-		return ret;
 	down_write(&q->core.memory_lock);
 	ret = qvp_memory_enable(q);
-	if (!ret) {
-		qvp_access_freeze(q);
-		q->backend->save(q, registers);
-	}
+	if (!ret)
+		qvp_pass_track(q, &save->pass);
 	up_write(&q->core.memory_lock);
-	up_write(&q->write_gate);
 	return ret;
 }
 
 /**
  * qvp_save_start - begin a session of saving
- * @q: the device, in STOP
+ * @q: the device
+ * @precopy: its user goes on writing to it until qvp_save_stop()
  *
  * Return: the file to read from, or an error
  */
-struct file *qvp_save_start(struct qvp_device *q)
+struct file *qvp_save_start(struct qvp_device *q, bool precopy)
 {
 	struct qvp_save *save;
 	struct file *filp;
 	int ret;
 
-	save = alloc_save(q);
+	save = alloc_save(q, precopy);
 	if (!save)
 		return ERR_PTR(-ENOMEM);
 	filp = qvp_session_begin(q, &save->session, &fops, O_RDONLY);
@@ -412,7 +287,7 @@ struct file *qvp_save_start(struct qvp_device *q)
 		free_save(save);
 		return filp;
 	}
-	ret = freeze(q, save->registers);
+	ret = precopy ? start_tracking(q, save) : qvp_save_stop(q);
 	if (ret) {
 		qvp_session_end(q);
 		fput(filp);
@@ -422,17 +297,56 @@ struct file *qvp_save_start(struct qvp_device *q)
 }
 
 /**
- * qvp_save_size - tell how long a stream can be
+ * qvp_save_stop - keep the device as it is until the session ends
+ * @q: the device, with a session of saving
+ *
+ * From here on it does not change, and its registers are known.  What the last
+ * pass has still to bring becomes part of the next one, which is the last.
+ *
+ * Return: 0 or an error, and then nothing has changed
+ */
+int qvp_save_stop(struct qvp_device *q)
+{
+	struct qvp_save *save = container_of(q->session, struct qvp_save,
+					     session);
+	int ret;
+
+	ret = down_write_killable(&q->write_gate);
+	if (ret)
+		return ret;
+	down_write(&q->core.memory_lock);
+	ret = qvp_memory_enable(q);
+	if (!ret) {
+		qvp_access_freeze(q);
+		q->backend->save(q, save->registers);
+		if (save->precopy)
+			qvp_pass_next(q, &save->pass);
+		qvp_pass_track(q, NULL);
+		save->pass_due = save->precopy;
+		WRITE_ONCE(save->stopped, true);
+	}
+	up_write(&q->core.memory_lock);
+	up_write(&q->write_gate);
+	wake_up_interruptible(&q->changed);
+	return ret;
+}
+
+/**
+ * qvp_save_size - tell how long a stream can be that stops the device
  * @q: the device
  *
- * Return: its size in bytes if no page of memory is zero, and each has a record
+ * Return: its size in bytes, or what of it is left, if no page of memory is zero
+ * and each has a record
  */
 u64 qvp_save_size(struct qvp_device *q)
 {
-	u64 pages = q->size / VFIO_RECORD_ALIGN;
-	u64 records = 3 + pages;	/* header, registers, end */
+	u64 bytes = q->size;
+	u64 records = 4;	/* header, pass, registers, end */
 
-	return q->size + records * sizeof(struct vfio_record) +
-	       QVP_RECORD_HEADER_SIZE + sizeof(struct vfio_record_end) +
+	if (q->tracked)
+		bytes = qvp_pass_left(q->tracked) + qvp_pass_dirty(q->tracked);
+	records += bytes / VFIO_RECORD_ALIGN;
+	return bytes + records * sizeof(struct vfio_record) +
+	       QVP_RECORD_HEADER_SIZE + 2 * sizeof(struct vfio_record_totals) +
 	       q->backend->registers * sizeof(struct vfio_record_register);
 }

@@ -68,11 +68,13 @@ void qvp_session_end(struct qvp_device *q)
 		return;
 	down_write(&q->core.memory_lock);
 	WRITE_ONCE(s->over, true);
+	qvp_pass_track(q, NULL);
 	qvp_access_thaw(q);
 	qvp_memory_restore(q);
 	up_write(&q->core.memory_lock);
 
 	q->session = NULL;
+	wake_up_interruptible(&q->changed);
 	pm_runtime_put(&q->core.pdev->dev);
 	fput(s->filp);
 }

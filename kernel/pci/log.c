@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * DMA logging: these devices do no DMA, and say so
+ *
+ * A VMM that hears nothing of it has to believe that a device writes to all of
+ * the guest's memory all the time.
+ */
+
+#include <linux/log2.h>
+
+#include "qvp.h"
+
+static int log_start(struct vfio_device *vdev, struct rb_root_cached *ranges,
+		     u32 nnodes, u64 *page_size)
+{
+	struct qvp_device *q = qvp_from_vfio(vdev);
+	int ret = 0;
+
+	if (!is_power_of_2(*page_size))
+		return -EINVAL;
+	mutex_lock(&q->state_lock);
+	if (q->logging)
+		ret = -EBUSY;
+	q->logging = true;
+	mutex_unlock(&q->state_lock);
+	return ret;
+}
+
+static int log_stop(struct vfio_device *vdev)
+{
+	struct qvp_device *q = qvp_from_vfio(vdev);
+
+	mutex_lock(&q->state_lock);
+	q->logging = false;
+	mutex_unlock(&q->state_lock);
+	return 0;
+}
+
+/* The bitmap, which is the user's, is only ever added to. */
+static int log_read_and_clear(struct vfio_device *vdev, unsigned long iova,
+			      unsigned long length, struct iova_bitmap *dirty)
+{
+	struct qvp_device *q = qvp_from_vfio(vdev);
+	bool logging;
+
+	mutex_lock(&q->state_lock);
+	logging = q->logging;
+	mutex_unlock(&q->state_lock);
+	return logging ? 0 : -EINVAL;
+}
+
+const struct vfio_log_ops qvp_log_ops = {
+	.log_start = log_start,
+	.log_stop = log_stop,
+	.log_read_and_clear = log_read_and_clear,
+};
