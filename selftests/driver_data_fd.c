@@ -56,7 +56,7 @@ TEST_F(data_fd, saving_rules)
 	EXPECT_EQ(-EBADF, ERRNO(write(self->fd, self->buf, 8)));
 	EXPECT_EQ(-ENODEV, ERRNO((long)mmap(NULL, 4096, PROT_READ, MAP_SHARED,
 					    self->fd, 0)));
-	EXPECT_EQ(-ENOTTY, ERRNO(ioctl(self->fd, VFIO_MIG_GET_PRECOPY_INFO,
+	EXPECT_EQ(-EINVAL, ERRNO(ioctl(self->fd, VFIO_MIG_GET_PRECOPY_INFO,
 				       &info)));
 	EXPECT_EQ(8, ERRNO(read(self->fd, self->buf, 8)));
 }

@@ -48,6 +48,15 @@ EDIT(feature)
 	edit->header.features = 1u << 31;
 }
 
+EDIT(passes_without_order)
+{
+	edit->header.features = VFIO_RECORD_PASSES;
+}
+
+REFUSED(passes_without_order) {
+	edit_passes_without_order, -EINVAL, "passes have an order", UNTOUCHED
+};
+
 REFUSED(feature) { edit_feature, -EOPNOTSUPP, "features", UNTOUCHED };
 
 EDIT(vendor)

@@ -269,6 +269,7 @@ static void insert_pass(struct edit *edit, uint64_t more)
 	};
 
 	edit->header.features = VFIO_RECORD_PASSES;
+	edit->part[0].head.flags = 0;
 	totals.bytes = sizeof(head) + sizeof(totals) + more;
 	for (unsigned int i = 0; i < MEMORY; i++)
 		totals.bytes += sizeof(head) +

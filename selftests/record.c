@@ -124,7 +124,8 @@ static const char *check_header(const struct record *rec,
 
 	if (rec->head.tag != VFIO_RECORD_MAGIC)
 		return "the first record is no header";
-	if (rec->head.flags != VFIO_RECORD_ORDER_FREE)
+	if (rec->head.flags != (header->features & VFIO_RECORD_PASSES ? 0 :
+				VFIO_RECORD_ORDER_FREE))
 		return "header flags";
 	if (rec->len != sizeof(*header) + sizeof(header->region[0]))
 		return "header length";

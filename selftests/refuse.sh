@@ -116,7 +116,7 @@ of_source() {
 	edited "HELLO with another instance" 1 c 311 01 "2 2" "none of this name"
 	edited "HELLO with an unknown flag" 1 c 315 83 "2 2" "unknown flags"
 	edited "HELLO without config state" 1 c 315 00 "2 2" "only the destination has"
-	edited "HELLO of a device that does more" 1 c 323 07 "2 2" "migration flags"
+	edited "HELLO of a device that does more" 1 c 323 0f "2 2" "migration flags"
 	edited "HELLO of another region" 1 c 331 ff "2 2" "size of region 0"
 	edited "HELLO of another last region" 1 c 395 ff "2 2" "size of region 8"
 	edited "HELLO of another vendor" 1 c 396 8086 "2 2" "PCI id is 8086"

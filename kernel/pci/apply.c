@@ -137,7 +137,7 @@ static int check_identity(struct qvp_load *load,
 			   le64_to_cpu(want_region->size));
 }
 
-static int load_header(struct qvp_load *load,
+static int load_header(struct qvp_load *load, u32 flags,
 		       const struct vfio_record_header *h, u64 len)
 {
 	u32 features;
@@ -153,6 +153,10 @@ static int load_header(struct qvp_load *load,
 			    "header: version %u with features %#x, %u with %#lx is known",
 			    le32_to_cpu(h->version), features,
 			    VFIO_RECORD_VERSION, VFIO_RECORD_PASSES);
+	if (features & VFIO_RECORD_PASSES && flags & VFIO_RECORD_ORDER_FREE)
+		return fail(load, -EINVAL,
+			    "header: passes have an order, flags %#x say none",
+			    flags);
 	ret = check_field(load, "reserved", le32_to_cpu(h->reserved), 0) ?:
 	      check_field(load, "regions", le32_to_cpu(h->regions), 1) ?:
 	      check_field(load, "length", len, QVP_RECORD_HEADER_SIZE) ?:
@@ -255,7 +259,7 @@ static int dispatch_meta(struct qvp_load *load, const struct vfio_record *rec,
 			    tag, le32_to_cpu(rec->region),
 			    le64_to_cpu(rec->offset));
 	if (tag == VFIO_RECORD_MAGIC)
-		return load_header(load, payload, len);
+		return load_header(load, flags, payload, len);
 	if (tag == VFIO_RECORD_REGISTERS)
 		return load_registers(load, payload, len);
 	if (tag == VFIO_RECORD_PASS)

@@ -59,7 +59,7 @@ ssize_t qvp_compose_header(struct qvp_save *save, struct iov_iter *to)
 	DEFINE_RAW_FLEX(struct vfio_record_header, header, region, 1);
 	struct vfio_record rec = {
 		.tag = cpu_to_le32(VFIO_RECORD_MAGIC),
-		.flags = cpu_to_le32(VFIO_RECORD_ORDER_FREE),
+		.flags = cpu_to_le32(save->precopy ? 0 : VFIO_RECORD_ORDER_FREE),
 		.length = cpu_to_le64(QVP_RECORD_HEADER_SIZE),
 	};
 
@@ -134,13 +134,15 @@ static ssize_t put_next_pass(struct qvp_save *save, struct iov_iter *to)
 	struct qvp_device *q = save->session.q;
 
 	if (save->stopped) {
-		if (test_and_set_bit(QVP_END_TAKEN, &save->taken))
+		/* who came here before the stop has still to bring those */
+		if (!test_bit(QVP_REGISTERS_TAKEN, &save->taken) ||
+		    test_and_set_bit(QVP_END_TAKEN, &save->taken))
 			return 0;
 		return put_totals(save, VFIO_RECORD_END, to);
 	}
-	if (!READ_ONCE(save->told) || !qvp_pass_next(q, &save->pass))
+	if (!save->told || !qvp_pass_next(q, &save->pass))
 		return -ENOMSG;
-	WRITE_ONCE(save->told, false);
+	save->told = false;
 	WRITE_ONCE(save->passes, save->passes + 1);
 	return put_totals(save, VFIO_RECORD_PASS, to);
 }
@@ -165,8 +167,17 @@ static ssize_t put_boundary(struct qvp_save *save, struct iov_iter *to)
 	} else if (!qvp_pass_left(&save->pass)) {
 		ret = put_next_pass(save, to);
 	}
+	if (!save->stopped)
+		qvp_memory_restore(save->session.q);
 	up_write(memory_lock);
 	return ret;
+}
+
+/* Nothing more until the user changes something, or the reader comes again */
+static bool is_idle(struct qvp_save *save)
+{
+	return !READ_ONCE(save->stopped) &&
+	       (!save->told || !qvp_pass_dirty(&save->pass));
 }
 
 /* A record that may be made beside others.  Return: its size, or 0 for none */
@@ -200,8 +211,10 @@ ssize_t qvp_compose_next(struct qvp_save *save, struct iov_iter *to)
 			break;
 		ret = put_some(save, to);
 		qvp_memory_end(&save->session);
+		if (!READ_ONCE(save->stopped))
+			qvp_memory_release(&save->session);
 		if (!ret)
-			ret = put_boundary(save, to);
+			ret = is_idle(save) ? -ENOMSG : put_boundary(save, to);
 	}
 	return ret;
 }

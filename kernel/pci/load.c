@@ -4,7 +4,7 @@
  *
  * A cursor takes a stream apart, however it was cut into pieces.  A kernel
  * writer that brings whole records has a cursor of its own, so that many may
- * write at once; all others share the session's.
+ * write at once, unless there are passes; all others share the session's.
  *
  * The first mistake in a stream is final: it is what every later write and the
  * transition to STOP return.
@@ -116,7 +116,7 @@ static bool is_whole(struct qvp_load *load, const struct iov_iter *from)
 	u64 payload;
 
 	if (user_backed_iter(from) || READ_ONCE(load->cursor.got) ||
-	    !test_bit(QVP_HEADER_LOADED, &load->loaded))
+	    !test_bit(QVP_HEADER_LOADED, &load->loaded) || load->passes)
 		return false;
 	while (iov_iter_count(&rest)) {
 		if (!copy_from_iter_full(&rec, sizeof(rec), &rest))
@@ -175,6 +175,23 @@ static const struct file_operations fops = {
 	.release = release,
 };
 
+/* What a failed load left behind and no reset could reach must go first. */
+static int clear_leftovers(struct qvp_device *q)
+{
+	unsigned long pages = q->size / VFIO_RECORD_ALIGN;
+	int ret = 0;
+
+	down_write(&q->core.memory_lock);
+	down_write(&q->chunk_lock);
+	if (!qvp_reset_running(q))
+		qvp_memory_wipe(q);
+	if (!bitmap_empty(q->claimed, pages))
+		ret = -EIO;
+	up_write(&q->chunk_lock);
+	up_write(&q->core.memory_lock);
+	return ret;
+}
+
 /**
  * qvp_load_start - begin a session of loading
  * @q: the device, in STOP
@@ -185,7 +202,11 @@ struct file *qvp_load_start(struct qvp_device *q)
 {
 	struct qvp_load *load;
 	struct file *filp;
+	int ret;
 
+	ret = clear_leftovers(q);
+	if (ret)
+		return ERR_PTR(ret);
 	load = kzalloc(sizeof(*load), GFP_KERNEL_ACCOUNT);
 	if (!load)
 		return ERR_PTR(-ENOMEM);

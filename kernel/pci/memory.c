@@ -177,6 +177,24 @@ void qvp_memory_restore(struct qvp_device *q)
 	pci_cfg_access_unlock(q->core.pdev);
 }
 
+/**
+ * qvp_memory_release - put memory decoding back between two chunks
+ * @s: the session, of a device that runs
+ *
+ * A guest that has turned it off finds it so again.
+ */
+void qvp_memory_release(struct qvp_session *s)
+{
+	struct qvp_device *q = s->q;
+
+	if (!READ_ONCE(q->decoding))
+		return;
+	down_write(&q->core.memory_lock);
+	if (!qvp_session_over(s))
+		qvp_memory_restore(q);
+	up_write(&q->core.memory_lock);
+}
+
 static bool is_enabled(struct qvp_device *q)
 {
 	u16 command = get_command(q);

@@ -103,11 +103,14 @@ u64 qvp_pass_left(const struct qvp_pass *pass)
  * qvp_pass_dirty - tell how much the next pass would have
  * @pass: the pass
  *
+ * What is still left of this one is not counted for a second time.
+ *
  * Return: bytes; others can change it meanwhile
  */
 u64 qvp_pass_dirty(const struct qvp_pass *pass)
 {
-	return (u64)bitmap_weight(pass->dirty, pass->pages) * VFIO_RECORD_ALIGN;
+	return (u64)bitmap_weight_andnot(pass->dirty, pass->left, pass->pages) *
+	       VFIO_RECORD_ALIGN;
 }
 
 /**
@@ -134,12 +137,13 @@ void qvp_pass_mark(struct qvp_device *q, unsigned long first,
 {
 	struct qvp_pass *pass = q->tracked;
 	unsigned long page;
+	bool more = false;
 
 	lockdep_assert_held_read(&q->core.memory_lock);
 	if (!pass)
 		return;
 	for (page = first; page < first + count; page++)
-		set_bit(page, pass->dirty);
-	if (wq_has_sleeper(&q->changed))
+		more |= !test_and_set_bit(page, pass->dirty);
+	if (more && wq_has_sleeper(&q->changed))
 		wake_up_interruptible(&q->changed);
 }

@@ -121,8 +121,8 @@ struct qvp_pass {
  * @frozen: users must not write to BARs; protected by memory_lock
  * @decoding: memory decoding was turned on for a session; protected by
  *	memory_lock
- * @tracked: where to mark the pages that a user may write to, or NULL; protected
- *	by memory_lock
+ * @tracked: where to mark the pages that a user may write to, or NULL; changes
+ *	with @state_lock and memory_lock held for writing
  * @changed: wakes who waits for more of a stream
  * @load_errors: bounds what the device's streams can make the driver say
  */
@@ -229,6 +229,7 @@ int qvp_memory_enable(struct qvp_device *q);
 void qvp_memory_restore(struct qvp_device *q);
 int qvp_memory_begin(struct qvp_session *s);
 void qvp_memory_end(struct qvp_session *s);
+void qvp_memory_release(struct qvp_session *s);
 void qvp_memory_zero(struct qvp_device *q, u64 offset, u64 len);
 void qvp_memory_wipe(struct qvp_device *q);
 

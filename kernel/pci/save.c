@@ -7,7 +7,8 @@
  * records and no part of one, copied from the BAR straight to where it wants
  * them.  Users do as well, one at a time.  What a reader has no room for, or a
  * user's memory does not take, waits in the carry, from which it can be taken
- * in pieces of any size.
+ * in pieces of any size.  Streams with passes, which have an order, have one reader
+ * at a time.
  */
 
 #include <linux/file.h>
@@ -130,39 +131,32 @@ static ssize_t read_bytes(struct qvp_save *save, struct iov_iter *to,
 			break;
 		done += n;
 	}
+	/* From here on a read may begin another pass. */
+	if (!done && n == -ENOMSG)
+		save->told = true;
 	mutex_unlock(&save->carry_lock);
 	if (!done && !n && signal_pending(current))
 		return -ERESTARTSYS;
 	return done ?: n;
 }
 
-static ssize_t read_stream(struct qvp_save *save, struct iov_iter *to)
-{
-	bool whole = !user_backed_iter(to) && iov_iter_count(to) >= QVP_MIN_ROOM;
-	ssize_t n;
-
-	if (!whole || READ_ONCE(save->carry_left)) {
-		n = read_bytes(save, to, whole);
-		if (n || !whole)
-			return n;
-	}
-	return read_records(save, to);
-}
-
 static ssize_t read_iter(struct kiocb *iocb, struct iov_iter *to)
 {
 	struct qvp_save *save = from_file(iocb->ki_filp);
+	bool whole = !save->precopy && !user_backed_iter(to) &&
+		     iov_iter_count(to) >= QVP_MIN_ROOM;
 	ssize_t n;
 
 	if (qvp_session_over(&save->session))
 		return -ENODEV;
 	if (!iov_iter_count(to))
 		return 0;
-	n = read_stream(save, to);
-	/* From here on a read may begin another pass. */
-	if (n == -ENOMSG)
-		WRITE_ONCE(save->told, true);
-	return n;
+	if (!whole || READ_ONCE(save->carry_left)) {
+		n = read_bytes(save, to, whole);
+		if (n || !whole)
+			return n;
+	}
+	return read_records(save, to);
 }
 
 /* Where nothing is to be had but -ENOMSG, a read is not called for. */
@@ -262,6 +256,7 @@ static int start_tracking(struct qvp_device *q, struct qvp_save *save)
 	ret = qvp_memory_enable(q);
 	if (!ret)
 		qvp_pass_track(q, &save->pass);
+	qvp_memory_restore(q);
 	up_write(&q->core.memory_lock);
 	return ret;
 }

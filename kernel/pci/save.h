@@ -32,7 +32,7 @@ enum {
  *	protected by memory_lock
  * @pass_due: a pass record comes next; protected by memory_lock
  * @passes: number of pass records, as far as they count for a user
- * @told: a reader knows that the pass is through
+ * @told: the reader knows that the pass is through; protected by @carry_lock
  * @bytes: of the records that were made; memory_lock held for writing stops it
  * @records: number of these
  * @registers: values of the registers
@@ -53,7 +53,10 @@ struct qvp_save {
 	atomic64_t bytes;
 	atomic64_t records;
 	u32 registers[QVP_MAX_REGISTERS];
-	/* Protects the carry; a reader's memory may fault under it */
+	/*
+	 * Protects the carry; a reader's memory may fault under it.  One that
+	 * began in PRE_COPY is read with it held, since passes have an order.
+	 */
 	struct mutex carry_lock;
 	u8 *carry;
 	size_t carry_at;
