@@ -32,7 +32,7 @@ run_tests() {
 			printf "%s\n" "$line"
 		done
 		exit $(cat $VM_OUTPUT/make)'
-	machine -t 2400 -p $pairs -a "$append" -- "$@"
+	machine -t 3600 -p $pairs -a "$append" -- "$@"
 }
 
 # What a peer says to a helper must do no harm to its memory, either.  A report
