@@ -89,8 +89,7 @@ newest() {
 # The newest linux-source of a 7.x and its version, from whatever suite has it
 find_newest() {
 	mkdir -p "$dir/lists/partial"
-	mirror=$(apt-get indextargets --format '$(SITE)' | grep -m 1 'debian/*$' ||
-		echo http://deb.debian.org/debian)
+	mirror=$(apt-get indextargets --format '$(SITE)' | grep -m 1 'debian/*$') || return 0
 	for suite in bookworm-backports trixie-backports sid experimental; do
 		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
 	done >"$dir/suites.list"
