@@ -42,6 +42,24 @@ const char *race_end(struct race *race);
 	EXPECT_STREQ("", _left ? _left : "");				\
 } while (0)
 
+/* A fixture of @race, @pair and @dev: a pair of devices, for races on the target */
+#define RACE_PAIR_SETUP() do {						\
+	ENGINE_NEEDED();						\
+	TESTING_SETUP(pair_open(&self->pair, &vfio_ivshmem_1m));	\
+	self->dev = &self->pair.target;					\
+	race_begin(&self->race, true);					\
+} while (0)
+
+#define RACE_PAIR_TEARDOWN() do {					\
+	const char *_broken;						\
+									\
+	EXPECT_EQ(0, vfio_device_reset(self->dev));			\
+	_broken = pair_try(&self->pair);				\
+	EXPECT_STREQ("", _broken ? _broken : "");			\
+	RACE_END(&self->race);						\
+	pair_close(&self->pair);					\
+} while (0)
+
 bool race_faults(volatile uint64_t *word, const uint64_t *store);
 
 /**

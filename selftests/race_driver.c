@@ -24,21 +24,12 @@ FIXTURE(driver) {
 
 FIXTURE_SETUP(driver)
 {
-	ENGINE_NEEDED();
-	TESTING_SETUP(pair_open(&self->pair, &vfio_ivshmem_1m));
-	self->dev = &self->pair.target;
-	race_begin(&self->race, true);
+	RACE_PAIR_SETUP();
 }
 
 FIXTURE_TEARDOWN(driver)
 {
-	const char *broken;
-
-	EXPECT_EQ(0, vfio_device_reset(self->dev));
-	broken = pair_try(&self->pair);
-	EXPECT_STREQ("", broken ? broken : "");
-	RACE_END(&self->race);
-	pair_close(&self->pair);
+	RACE_PAIR_TEARDOWN();
 }
 
 /* An unbind on a thread of its own, as it waits for the device's user */

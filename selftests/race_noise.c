@@ -26,21 +26,12 @@ FIXTURE(noise) {
 
 FIXTURE_SETUP(noise)
 {
-	ENGINE_NEEDED();
-	TESTING_SETUP(pair_open(&self->pair, &vfio_ivshmem_1m));
-	self->dev = &self->pair.target;
-	race_begin(&self->race, true);
+	RACE_PAIR_SETUP();
 }
 
 FIXTURE_TEARDOWN(noise)
 {
-	const char *broken;
-
-	EXPECT_EQ(0, vfio_device_reset(self->dev));
-	broken = pair_try(&self->pair);
-	EXPECT_STREQ("", broken ? broken : "");
-	RACE_END(&self->race);
-	pair_close(&self->pair);
+	RACE_PAIR_TEARDOWN();
 }
 
 /* What a user does to a device meanwhile, each on a thread of its own */

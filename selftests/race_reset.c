@@ -90,21 +90,12 @@ FIXTURE_VARIANT_ADD(reset, port) { .reset = reset_by_port, .by_root = true };
 
 FIXTURE_SETUP(reset)
 {
-	ENGINE_NEEDED();
-	TESTING_SETUP(pair_open(&self->pair, &vfio_ivshmem_1m));
-	self->dev = &self->pair.target;
-	race_begin(&self->race, true);
+	RACE_PAIR_SETUP();
 }
 
 FIXTURE_TEARDOWN(reset)
 {
-	const char *broken;
-
-	EXPECT_EQ(0, vfio_device_reset(self->dev));
-	broken = pair_try(&self->pair);
-	EXPECT_STREQ("", broken ? broken : "");
-	RACE_END(&self->race);
-	pair_close(&self->pair);
+	RACE_PAIR_TEARDOWN();
 }
 
 /* A reset on a thread of its own */
