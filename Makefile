@@ -108,13 +108,17 @@ lint:	## check the sources
 	else printf '%s\n' "$$output"; echo "not ok $$n lint $$check"; status=1; fi; \
 	done; exit $$status
 
+# What TRACE_EVENT() and TRACE_DEFINE_ENUM() look like everywhere
+trace_style := COMPLEX_MACRO,MACRO_ARG_UNUSED,OPEN_ENDED_LINE,PARENTHESIS_ALIGNMENT,TRAILING_SEMICOLON
+
 # What only the kernel has is not asked of user space.
 kernel_only := ARRAY_SIZE,BIT_MACRO,CAMELCASE,EMBEDDED_FUNCTION_NAME,ENOSYS,PREFER_DEFINED_ATTRIBUTE_MACRO
 kernel_only := $(kernel_only),MACRO_WITH_FLOW_CONTROL,PREFER_KERNEL_TYPES,STRCPY,VOLATILE
 checkpatch := perl $(source)/scripts/checkpatch.pl --strict --no-tree \
 	--root=$(CURDIR)/kernel --terse --no-summary --quiet --file
 lint-checkpatch: $(source)
-	@status=0; $(checkpatch) $$(find kernel -name '*.[ch]') || status=1; \
+	@status=0; $(checkpatch) $$(find kernel -name '*.[ch]' ! -name trace.h) || status=1; \
+	$(checkpatch) --ignore $(trace_style) kernel/*/trace.h || status=1; \
 	$(checkpatch) --ignore $(kernel_only) \
 	$$(find user selftests -name '*.[ch]') || status=1; exit $$status
 

@@ -109,7 +109,7 @@ static int set_up(struct vmfd_transfer *tr, void __user *user)
 		if (setup.features & VFIO_MULTIFD_FEATURE_DIGEST)
 			tr->header_size = sizeof(struct vmfd_wire_packet);
 		memcpy(tr->uuid, setup.uuid, sizeof(tr->uuid));
-		WRITE_ONCE(tr->state, VFIO_MULTIFD_STATE_READY);
+		vmfd_transfer_set_state(tr, VFIO_MULTIFD_STATE_READY);
 		vmfd_transfer_event(tr);
 	}
 	mutex_unlock(&tr->lock);
@@ -167,7 +167,7 @@ static int switch_over(struct vmfd_transfer *tr)
 	} else if (!tr->nr_devices) {
 		ret = -EINVAL;
 	} else {
-		WRITE_ONCE(tr->state, VFIO_MULTIFD_STATE_SEALED);
+		vmfd_transfer_set_state(tr, VFIO_MULTIFD_STATE_SEALED);
 		vmfd_transfer_finish(tr);
 	}
 	vmfd_transfer_unlock(tr);

@@ -6,7 +6,8 @@
 #include <linux/miscdevice.h>
 #include <linux/module.h>
 
-#include "transfer.h"
+#define CREATE_TRACE_POINTS
+#include "trace.h"
 
 static struct miscdevice vmfd_misc = {
 	.minor	= MISC_DYNAMIC_MINOR,

@@ -191,6 +191,8 @@ static int claim(struct vmfd_channel *ch)
 		reason = VFIO_MULTIFD_REASON_NO_MEMORY;
 	else if (!ret && ch->dev)
 		reason = note_idx(ch, &expected);
+	if (!ret && !reason)
+		vmfd_transfer_begin(ch);
 	mutex_unlock(&tr->lock);
 
 	if (ret || !reason)
@@ -334,14 +336,11 @@ static void loaded(struct vmfd_channel *ch)
 				   vmfd_device_can_order_free(tr, dev));
 		dev->next_idx++;
 	}
-	vmfd_transfer_progress(tr, dev, ch->is_config ? 0 : ch->len);
-	if (dev->config_taken && dev->packets == dev->last_idx + 1) {
-		dev->done = true;
-		tr->devices_done++;
-		vmfd_transfer_finish(tr);
-	} else if (!was_order_free) {
+	vmfd_transfer_progress(ch);
+	if (dev->config_taken && dev->packets == dev->last_idx + 1)
+		vmfd_transfer_device_done(tr, dev);
+	else if (!was_order_free)
 		vmfd_transfer_changed(tr);
-	}
 	vmfd_transfer_unlock(tr);
 	ch->dev = NULL;
 }

@@ -193,6 +193,7 @@ static int take(struct vmfd_channel *ch)
 		if (ret)
 			goto out;
 	}
+	vmfd_transfer_begin(ch);
 	if (!can_take_config(ch->dev)) {
 		ch->dev->readers++;
 		mutex_unlock(&tr->lock);
@@ -228,12 +229,9 @@ static void sent(struct vmfd_channel *ch)
 
 	mutex_lock(&tr->lock);
 	dev->active--;
-	vmfd_transfer_progress(tr, dev, ch->is_config ? 0 : ch->len);
-	if (dev->config_taken && !dev->active) {
-		dev->done = true;
-		tr->devices_done++;
-		vmfd_transfer_finish(tr);
-	}
+	vmfd_transfer_progress(ch);
+	if (dev->config_taken && !dev->active)
+		vmfd_transfer_device_done(tr, dev);
 	vmfd_transfer_unlock(tr);
 	ch->dev = NULL;
 }

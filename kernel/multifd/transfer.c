@@ -9,7 +9,7 @@
 #include <linux/slab.h>
 #include <net/sock.h>
 
-#include "transfer.h"
+#include "trace.h"
 
 /* Protects the lists of all transfers and of all files that they use. */
 static DEFINE_MUTEX(vmfd_transfer_list_lock);
@@ -134,6 +134,19 @@ void vmfd_transfer_event(struct vmfd_transfer *tr)
 }
 
 /**
+ * vmfd_transfer_set_state - bring a transfer to another state
+ * @tr: the transfer, locked
+ * @state: that state
+ */
+void vmfd_transfer_set_state(struct vmfd_transfer *tr,
+			     enum vfio_multifd_state state)
+{
+	lockdep_assert_held(&tr->lock);
+	WRITE_ONCE(tr->state, state);
+	trace_vmfd_state(tr);
+}
+
+/**
  * vmfd_transfer_sleep - wait for a change
  * @tr: the transfer, locked; unlocked while asleep
  *
@@ -223,7 +236,6 @@ static void fail(struct vmfd_transfer *tr, const struct vmfd_channel *ch,
 		 const struct vmfd_error *error)
 {
 	lockdep_assert_held(&tr->lock);
-	WRITE_ONCE(tr->state, VFIO_MULTIFD_STATE_FAILED);
 	tr->error = (struct vfio_multifd_status) {
 		/* Errnos of the kernel's own, such as -ERESTARTSYS, stay here. */
 		.error = error->err <= -512 ? -EIO : error->err,
@@ -238,6 +250,7 @@ static void fail(struct vmfd_transfer *tr, const struct vmfd_channel *ch,
 		tr->error.device = ch->dev->index;
 		tr->error.idx = ch->idx;
 	}
+	vmfd_transfer_set_state(tr, VFIO_MULTIFD_STATE_FAILED);
 	vmfd_transfer_event(tr);
 }
 
@@ -275,19 +288,47 @@ void vmfd_transfer_cancel(struct vmfd_transfer *tr)
 }
 
 /**
- * vmfd_transfer_progress - count a packet that is sent, or loaded
- * @tr: the transfer, locked
- * @dev: the packet's device
- * @bytes: of data; the config state does not count
+ * vmfd_transfer_begin - begin a packet: its time counts from now
+ * @ch: the channel, its transfer locked
  */
-void vmfd_transfer_progress(struct vmfd_transfer *tr, struct vmfd_device *dev,
-			    u32 bytes)
+void vmfd_transfer_begin(struct vmfd_channel *ch)
+{
+	lockdep_assert_held(&ch->tr->lock);
+	ch->began = ktime_get_ns();
+	if (!ch->dev->began)
+		ch->dev->began = ch->began;
+}
+
+/**
+ * vmfd_transfer_progress - count a packet that is sent, or loaded
+ * @ch: the packet's channel, its transfer locked
+ */
+void vmfd_transfer_progress(struct vmfd_channel *ch)
+{
+	/* of data; the config state does not count */
+	u32 bytes = ch->is_config ? 0 : ch->len;
+
+	lockdep_assert_held(&ch->tr->lock);
+	trace_vmfd_packet(ch);
+	ch->dev->packets++;
+	ch->dev->bytes += bytes;
+	ch->tr->packets++;
+	ch->tr->bytes += bytes;
+}
+
+/**
+ * vmfd_transfer_device_done - end a device, and the transfer if it was the last
+ * @tr: the transfer, locked; vmfd_transfer_unlock() completes it
+ * @dev: the device, all of which is sent, or loaded
+ */
+void vmfd_transfer_device_done(struct vmfd_transfer *tr,
+			       struct vmfd_device *dev)
 {
 	lockdep_assert_held(&tr->lock);
-	dev->packets++;
-	dev->bytes += bytes;
-	tr->packets++;
-	tr->bytes += bytes;
+	dev->done = true;
+	tr->devices_done++;
+	trace_vmfd_device(tr, dev);
+	vmfd_transfer_finish(tr);
 }
 
 /**
@@ -299,6 +340,6 @@ void vmfd_transfer_finish(struct vmfd_transfer *tr)
 	lockdep_assert_held(&tr->lock);
 	if (tr->state == VFIO_MULTIFD_STATE_SEALED &&
 	    tr->devices_done == tr->nr_devices)
-		WRITE_ONCE(tr->state, VFIO_MULTIFD_STATE_DONE);
+		vmfd_transfer_set_state(tr, VFIO_MULTIFD_STATE_DONE);
 	vmfd_transfer_event(tr);
 }

@@ -56,6 +56,7 @@ struct vmfd_device {
 	bool eof;		/* sent: the file has no more */
 	bool config_taken;	/* the config state is on its way, or came */
 	bool done;
+	u64 began;		/* ns: when its first packet was; 0: not yet */
 	u32 last_idx;		/* loaded: of the config state packet */
 	u32 max_idx;		/* loaded: highest that came so far */
 	struct xarray seen;	/* loaded: every idx that came, a bit each */
@@ -91,6 +92,7 @@ struct vmfd_channel {
 
 	enum vmfd_phase phase;
 	size_t done;		/* bytes of this phase that are through */
+	u64 began;		/* ns: when the packet was */
 	struct vmfd_buffer buf;
 	struct vmfd_device *dev;
 	u32 idx;
@@ -160,14 +162,18 @@ struct vmfd_transfer *vmfd_transfer_create(void);
 void vmfd_transfer_destroy(struct vmfd_transfer *tr);
 void vmfd_transfer_changed(struct vmfd_transfer *tr);
 void vmfd_transfer_event(struct vmfd_transfer *tr);
+void vmfd_transfer_set_state(struct vmfd_transfer *tr,
+			     enum vfio_multifd_state state);
 int vmfd_transfer_sleep(struct vmfd_transfer *tr);
 int vmfd_transfer_over(struct vmfd_transfer *tr);
 void vmfd_transfer_unlock(struct vmfd_transfer *tr);
 int vmfd_transfer_fail(struct vmfd_transfer *tr, const struct vmfd_channel *ch,
 		       const struct vmfd_error *error);
 void vmfd_transfer_cancel(struct vmfd_transfer *tr);
-void vmfd_transfer_progress(struct vmfd_transfer *tr, struct vmfd_device *dev,
-			    u32 bytes);
+void vmfd_transfer_begin(struct vmfd_channel *ch);
+void vmfd_transfer_progress(struct vmfd_channel *ch);
+void vmfd_transfer_device_done(struct vmfd_transfer *tr,
+			       struct vmfd_device *dev);
 void vmfd_transfer_finish(struct vmfd_transfer *tr);
 int vmfd_hold_file(struct vmfd_hold *hold, struct file *file);
 void vmfd_hold_release(struct vmfd_hold *hold);

@@ -11,6 +11,7 @@
 #include <linux/uaccess.h>
 
 #include "load.h"
+#include "trace.h"
 
 #define MAX_CHUNK	SZ_256K		/* bytes */
 #define MAX_CLAIM	SZ_16K		/* pages */
@@ -237,7 +238,9 @@ static int load_end(struct qvp_load *load, const struct vfio_record_totals *end,
 			    sizeof(*end));
 	if (test_and_set_bit(QVP_END_LOADED, &load->loaded))
 		return fail(load, -EINVAL, "second end record");
-	load->end = *end;
+	load->end.records = end->records;
+	/* whoever adds what is missing looks at this without a lock */
+	WRITE_ONCE(load->end.bytes, end->bytes);
 	return 0;
 }
 
@@ -408,13 +411,17 @@ int qvp_apply_begin(struct qvp_load *load, const struct vfio_record *rec)
 int qvp_apply_end(struct qvp_load *load, const struct qvp_cursor *c)
 {
 	int ret = 0;
+	u64 bytes;
 
 	if (!is_memory(&c->record))
 		ret = load_meta(load, &c->record, c->buffer);
 	if (ret)
 		return ret;
-	atomic64_add(c->got, &load->bytes);
 	atomic64_inc(&load->records);
+	bytes = atomic64_add_return(c->got, &load->bytes);
+	if (bytes == le64_to_cpu(READ_ONCE(load->end.bytes)))
+		trace_qvp_last_byte(&load->session, bytes,
+				    atomic64_read(&load->records));
 	return 0;
 }
 

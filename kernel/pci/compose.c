@@ -9,6 +9,7 @@
 #include <linux/uaccess.h>
 
 #include "save.h"
+#include "trace.h"
 
 /* Keeps a record of which a user's memory has taken @done bytes only. */
 static void keep_rest(struct qvp_save *save, const struct vfio_record *rec,
@@ -125,6 +126,15 @@ static ssize_t put_totals(struct qvp_save *save, u32 tag, struct iov_iter *to)
 	return put_record(save, &rec, &totals, to);
 }
 
+static ssize_t put_end(struct qvp_save *save, struct iov_iter *to)
+{
+	ssize_t ret = put_totals(save, VFIO_RECORD_END, to);
+
+	trace_qvp_last_byte(&save->session, atomic64_read(&save->bytes),
+			    atomic64_read(&save->records));
+	return ret;
+}
+
 /*
  * The pass is through.  Return: the size of the record that comes then, -ENOMSG
  * for none, 0 if another reader was faster
@@ -138,7 +148,7 @@ static ssize_t put_next_pass(struct qvp_save *save, struct iov_iter *to)
 		if (!test_bit(QVP_REGISTERS_TAKEN, &save->taken) ||
 		    test_and_set_bit(QVP_END_TAKEN, &save->taken))
 			return 0;
-		return put_totals(save, VFIO_RECORD_END, to);
+		return put_end(save, to);
 	}
 	if (!save->told || !qvp_pass_next(q, &save->pass))
 		return -ENOMSG;

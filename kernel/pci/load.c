@@ -139,9 +139,10 @@ static ssize_t write_iter(struct kiocb *iocb, struct iov_iter *from)
 	if (qvp_session_over(&load->session))
 		return -ENODEV;
 	ret = READ_ONCE(load->error);
-	if (ret)
+	if (ret || !count)
 		return ret;
 
+	qvp_session_touch(&load->session);
 	if (is_whole(load, from))
 		ret = write_records(load, from);
 	else

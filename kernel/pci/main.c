@@ -13,7 +13,8 @@
 #include <linux/pm_runtime.h>
 
 #include "compat.h"
-#include "qvp.h"
+#define CREATE_TRACE_POINTS
+#include "trace.h"
 
 static int init(struct vfio_device *vdev)
 {

@@ -8,7 +8,7 @@
  * state_lock next brings the books in line.  The loss of the device counts, too.
  */
 
-#include "qvp.h"
+#include "trace.h"
 
 static const char *const state_names[] = {
 	[VFIO_DEVICE_STATE_ERROR]	= "ERROR",
@@ -168,7 +168,7 @@ bool qvp_migrate_in_precopy(struct qvp_session *s)
 }
 
 /* Goes to @next, or to ERROR, or stays.  Return: the data fd's file or NULL */
-static struct file *step(struct qvp_device *q, enum vfio_device_mig_state next)
+static struct file *go(struct qvp_device *q, enum vfio_device_mig_state next)
 {
 	enum vfio_device_mig_state cur = q->state;
 	struct file *filp = NULL;
@@ -214,6 +214,17 @@ static struct file *step(struct qvp_device *q, enum vfio_device_mig_state next)
 	 */
 	set_state(q, ret ? VFIO_DEVICE_STATE_ERROR : next);
 	return ret ? ERR_PTR(ret) : filp;
+}
+
+static struct file *step(struct qvp_device *q, enum vfio_device_mig_state next)
+{
+	enum vfio_device_mig_state cur = q->state;
+	u64 began = ktime_get_ns();
+	struct file *filp = go(q, next);
+
+	trace_qvp_arc(q, cur, next, PTR_ERR_OR_ZERO(filp),
+		      ktime_get_ns() - began);
+	return filp;
 }
 
 static struct file *migration_set_state(struct vfio_device *vdev,

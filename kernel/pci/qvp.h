@@ -66,6 +66,8 @@ extern const struct qvp_backend qvp_bochs_backend;
  * @q: the device; the session holds a reference to it and to its pci_dev
  * @filp: the file; @q->session holds a reference to it, the session does not
  * @resets: what @q->resets was when the session began
+ * @began: when that was, in ns
+ * @first: when the first bytes came or went, in ns, or 0
  * @over: set, under memory_lock held for writing, when the session ends
  *
  * The file owns the structure.  It outlives the session, the opening of the
@@ -76,6 +78,8 @@ struct qvp_session {
 	struct qvp_device *q;
 	struct file *filp;
 	int resets;
+	u64 began;
+	u64 first;
 	bool over;
 };
 
@@ -187,6 +191,7 @@ bool qvp_migrate_in_precopy(struct qvp_session *s);
 struct file *qvp_session_begin(struct qvp_device *q, struct qvp_session *s,
 			       const struct file_operations *fops, int flags);
 bool qvp_session_over(struct qvp_session *s);
+void qvp_session_touch(struct qvp_session *s);
 void qvp_session_end(struct qvp_device *q);
 void qvp_session_release(struct qvp_session *s);
 

@@ -151,6 +151,7 @@ static ssize_t read_iter(struct kiocb *iocb, struct iov_iter *to)
 		return -ENODEV;
 	if (!iov_iter_count(to))
 		return 0;
+	qvp_session_touch(&save->session);
 	if (!whole || READ_ONCE(save->carry_left)) {
 		n = read_bytes(save, to, whole);
 		if (n || !whole)

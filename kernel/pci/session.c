@@ -5,7 +5,7 @@
 #include <linux/file.h>
 #include <linux/pm_runtime.h>
 
-#include "qvp.h"
+#include "trace.h"
 
 /**
  * qvp_session_begin - make a session the device's, with its data fd
@@ -37,6 +37,7 @@ struct file *qvp_session_begin(struct qvp_device *q, struct qvp_session *s,
 	s->q = q;
 	s->filp = filp;
 	s->resets = q->resets_seen;
+	s->began = ktime_get_ns();
 	q->session = s;
 	return get_file(filp);
 }
@@ -53,6 +54,21 @@ bool qvp_session_over(struct qvp_session *s)
 {
 	return READ_ONCE(s->over) || s->resets & 1 ||
 	       s->resets != atomic_read(&s->q->resets);
+}
+
+/**
+ * qvp_session_touch - note that a reader or writer has come
+ * @s: the session
+ */
+void qvp_session_touch(struct qvp_session *s)
+{
+	u64 now;
+
+	if (READ_ONCE(s->first))
+		return;
+	now = ktime_get_ns();
+	if (!cmpxchg64(&s->first, 0, now))
+		trace_qvp_first_byte(s, now - s->began);
 }
 
 /**
