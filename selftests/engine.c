@@ -56,11 +56,12 @@ int engine_call(int fd, unsigned int call, void *arg)
 	return ioctl(fd, call, arg) < 0 ? -errno : 0;
 }
 
-int engine_setup(int fd, uint32_t role, uint32_t channels, uint64_t features,
-		 uint32_t packet_size)
+int engine_setup_with(int fd, uint32_t flags, uint32_t role, uint32_t channels,
+		      uint64_t features, uint32_t packet_size)
 {
 	struct vfio_multifd_setup setup = {
 		.argsz = sizeof(setup),
+		.flags = flags,
 		.role = role,
 		.channels = channels,
 		.features = features,
@@ -69,6 +70,12 @@ int engine_setup(int fd, uint32_t role, uint32_t channels, uint64_t features,
 
 	memcpy(setup.uuid, engine_uuid, sizeof(setup.uuid));
 	return engine_call(fd, VFIO_MULTIFD_SETUP, &setup);
+}
+
+int engine_setup(int fd, uint32_t role, uint32_t channels, uint64_t features,
+		 uint32_t packet_size)
+{
+	return engine_setup_with(fd, 0, role, channels, features, packet_size);
 }
 
 int engine_add_channel(int fd, int sock, uint32_t id)
@@ -276,6 +283,23 @@ int engine_begin(struct engine *engine, uint32_t role, uint32_t channels,
 	if (engine->fd < 0)
 		return engine->fd;
 	return engine_setup(engine->fd, role, channels, features, packet_size);
+}
+
+/* A receiver that drops what a VMM sends beside device state, with its channels */
+int engine_create_skipper(struct engine *engine, uint32_t channels,
+			  uint32_t packet_size)
+{
+	int ret;
+
+	*engine = (struct engine) {};
+	engine->fd = engine_open();
+	if (engine->fd < 0)
+		return engine->fd;
+	ret = engine_setup_with(engine->fd, VFIO_MULTIFD_SETUP_SKIP_RAM,
+				VFIO_MULTIFD_RECV, channels, 0, packet_size);
+	while (!ret && engine->channels < channels)
+		ret = engine_connect(engine, 0);
+	return ret;
 }
 
 /* Adds the next channel; @buffer: see engine_tcp_pair() */

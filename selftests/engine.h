@@ -65,6 +65,8 @@ struct engine {
 /* The calls; each returns 0 or a negative errno */
 int engine_open(void);
 int engine_call(int fd, unsigned int call, void *arg);
+int engine_setup_with(int fd, uint32_t flags, uint32_t role, uint32_t channels,
+		      uint64_t features, uint32_t packet_size);
 int engine_setup(int fd, uint32_t role, uint32_t channels, uint64_t features,
 		 uint32_t packet_size);
 int engine_add_channel(int fd, int sock, uint32_t id);
@@ -81,6 +83,8 @@ int engine_cancel(int fd);
 /* A whole transfer */
 int engine_begin(struct engine *engine, uint32_t role, uint32_t channels,
 		 uint64_t features, uint32_t packet_size);
+int engine_create_skipper(struct engine *engine, uint32_t channels,
+			  uint32_t packet_size);
 int engine_connect(struct engine *engine, int buffer);
 int engine_create(struct engine *engine, uint32_t role, uint32_t channels,
 		  uint64_t features, uint32_t packet_size, int buffer);

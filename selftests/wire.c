@@ -94,6 +94,21 @@ uint8_t *wire_add_packet(struct wire_bytes *bytes,
 	return bytes->at + bytes->len - data - packet->len;
 }
 
+/* As QEMU's; what is in it matters to nobody here. */
+uint8_t *wire_add_ram(struct wire_bytes *bytes, uint32_t flags, uint32_t len)
+{
+	uint8_t *header = wire_room(bytes, WIRE_RAM_DATA + len);
+
+	memset(header, 0x77, WIRE_RAM_DATA + len);
+	wire_put32(header + WIRE_PACKET_MAGIC, WIRE_MAGIC);
+	wire_put32(header + WIRE_PACKET_VERSION, 1);
+	wire_put32(header + WIRE_PACKET_FLAGS, flags);
+	wire_put32(header + WIRE_RAM_PAGES, 128);
+	wire_put32(header + WIRE_RAM_SIZE, len);
+	bytes->len += WIRE_RAM_DATA + len;
+	return header;
+}
+
 void wire_free(struct wire_bytes *bytes)
 {
 	free(bytes->at);

@@ -35,6 +35,11 @@
 #define WIRE_VFIO_DIGEST	288	/* with one */
 #define WIRE_DIGEST_DATA	296
 
+/* A packet of RAM, or SYNC: where things are; the size counts the data */
+#define WIRE_RAM_PAGES		12
+#define WIRE_RAM_SIZE		20
+#define WIRE_RAM_DATA		1344
+
 /* Flags of a packet, and of its VFIO part */
 #define WIRE_SYNC		0x01
 #define WIRE_DEVICE_STATE	0x40
@@ -104,6 +109,7 @@ uint8_t *wire_add_init(struct wire_bytes *bytes, const uint8_t *uuid,
 		       uint8_t id);
 uint8_t *wire_add_packet(struct wire_bytes *bytes,
 			 const struct wire_packet *packet);
+uint8_t *wire_add_ram(struct wire_bytes *bytes, uint32_t flags, uint32_t len);
 void wire_free(struct wire_bytes *bytes);
 
 const char *wire_parse(struct wire_packets *to, const struct wire_bytes *from,

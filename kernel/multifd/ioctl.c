@@ -84,6 +84,8 @@ static int check_setup(const struct vfio_multifd_setup *setup)
 		return -EINVAL;
 	if (setup->reserved)
 		return -EINVAL;
+	if (setup->flags && setup->role != VFIO_MULTIFD_RECV)
+		return -EINVAL;
 	if (setup->features & ~(u64)(VFIO_MULTIFD_FEATURE_DIGEST |
 				     VFIO_MULTIFD_FEATURE_ORDER_FREE))
 		return -EOPNOTSUPP;
@@ -93,8 +95,10 @@ static int check_setup(const struct vfio_multifd_setup *setup)
 static int set_up(struct vmfd_transfer *tr, void __user *user)
 {
 	struct vfio_multifd_setup setup;
-	int ret = get_arg(&setup, sizeof(setup), user) ?: check_setup(&setup);
+	int ret;
 
+	ret = get_arg_with(&setup, sizeof(setup), user,
+			   VFIO_MULTIFD_SETUP_SKIP_RAM) ?: check_setup(&setup);
 	if (ret)
 		return ret;
 	mutex_lock(&tr->lock);
@@ -103,6 +107,7 @@ static int set_up(struct vmfd_transfer *tr, void __user *user)
 	} else {
 		tr->role = setup.role;
 		tr->features = setup.features;
+		tr->skip_ram = setup.flags & VFIO_MULTIFD_SETUP_SKIP_RAM;
 		tr->nr_channels = setup.channels;
 		tr->packet_size = setup.packet_size;
 		tr->header_size = VMFD_WIRE_PLAIN_SIZE;

@@ -8,6 +8,7 @@
  * down, and send.c tells why nobody waits for ever.
  */
 
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/uio.h>
 #include <linux/xxhash.h>
@@ -47,6 +48,11 @@ static int receive_init(struct vmfd_channel *ch)
 	return 0;
 }
 
+static bool is_ram(const struct vmfd_channel *ch)
+{
+	return !(be32_to_cpu(ch->packet.flags) & ~VMFD_WIRE_SYNC);
+}
+
 /* The first bytes of a packet tell whether it is one that we know. */
 static int receive_kind(struct vmfd_channel *ch)
 {
@@ -62,10 +68,61 @@ static int receive_kind(struct vmfd_channel *ch)
 	if (be32_to_cpu(packet->version) != VMFD_WIRE_VERSION)
 		return refuse(ch, VFIO_MULTIFD_REASON_VERSION,
 			      VMFD_WIRE_VERSION, be32_to_cpu(packet->version));
-	if (be32_to_cpu(packet->flags) != VMFD_WIRE_DEVICE_STATE)
+	if (be32_to_cpu(packet->flags) != VMFD_WIRE_DEVICE_STATE &&
+	    !(ch->tr->skip_ram && is_ram(ch)))
 		return refuse(ch, VFIO_MULTIFD_REASON_FLAGS,
 			      VMFD_WIRE_DEVICE_STATE,
 			      be32_to_cpu(packet->flags));
+	return 0;
+}
+
+static int receive_ram(struct vmfd_channel *ch)
+{
+	const u32 limit = VMFD_WIRE_RAM_PAGES * SZ_4K;
+	struct vmfd_wire_ram *ram = &ch->ram;
+	u32 size;
+	int ret;
+
+	ret = vmfd_channel_recv_bytes(ch, &ram->pages, sizeof(*ram) -
+				      VMFD_WIRE_KIND_SIZE);
+	if (ret)
+		return ret;
+	size = be32_to_cpu(ram->size);
+	if (size > limit)
+		return refuse(ch, VFIO_MULTIFD_REASON_LENGTH, limit, size);
+	ch->len = VMFD_WIRE_RAM_SIZE - sizeof(*ram) + size;
+	return 0;
+}
+
+/* RAM has no end of its own, and may come faster than it is read. */
+static int check_over(struct vmfd_channel *ch)
+{
+	int ret;
+
+	mutex_lock(&ch->tr->lock);
+	ret = vmfd_transfer_over(ch->tr);
+	mutex_unlock(&ch->tr->lock);
+	cond_resched();
+	return !ret && signal_pending(current) ? -EINTR : ret;
+}
+
+static int skip_ram(struct vmfd_channel *ch)
+{
+	struct iov_iter iter;
+	int ret;
+
+	while (ch->len) {
+		u32 n = min(ch->len, ch->buf.size);
+
+		ret = check_over(ch);
+		if (ret)
+			return ret;
+		iov_iter_bvec(&iter, ITER_DEST, ch->buf.bvec, ch->buf.nr, n);
+		ret = vmfd_channel_recv(ch, &iter);
+		if (ret)
+			return ret;
+		ch->len -= n;
+	}
 	return 0;
 }
 
@@ -372,6 +429,8 @@ static const struct {
 	[VMFD_PHASE_CLAIM]	= { claim,		VMFD_PHASE_DATA },
 	[VMFD_PHASE_DATA]	= { receive_data,	VMFD_PHASE_LOAD },
 	[VMFD_PHASE_LOAD]	= { load,		VMFD_PHASE_KIND },
+	[VMFD_PHASE_RAM]	= { receive_ram,	VMFD_PHASE_SKIP },
+	[VMFD_PHASE_SKIP]	= { skip_ram,		VMFD_PHASE_KIND },
 };
 
 /**
@@ -383,10 +442,13 @@ static const struct {
 int vmfd_receive_run(struct vmfd_channel *ch)
 {
 	for (;;) {
-		int ret = steps[ch->phase].run(ch);
+		enum vmfd_phase phase = ch->phase;
+		int ret = steps[phase].run(ch);
 
 		if (ret)
 			return ret;
-		ch->phase = steps[ch->phase].next;
+		ch->phase = steps[phase].next;
+		if (phase == VMFD_PHASE_KIND && is_ram(ch))
+			ch->phase = VMFD_PHASE_RAM;
 	}
 }

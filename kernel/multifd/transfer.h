@@ -74,6 +74,8 @@ enum vmfd_phase {
 	VMFD_PHASE_CLAIM,	/* receiving: find the device, note the idx */
 	VMFD_PHASE_DATA,
 	VMFD_PHASE_LOAD,	/* receiving: wait for the turn, write the file */
+	VMFD_PHASE_RAM,		/* receiving: the header of a packet of RAM */
+	VMFD_PHASE_SKIP,	/* receiving: the rest of such a packet */
 };
 
 /*
@@ -96,12 +98,13 @@ struct vmfd_channel {
 	struct vmfd_buffer buf;
 	struct vmfd_device *dev;
 	u32 idx;
-	u32 len;		/* bytes of data in the packet */
+	u32 len;		/* bytes of data in the packet, or to skip */
 	bool is_config;
 	void *config;		/* receiving: the config state until loaded */
 	union {
 		struct vmfd_wire_init init;
 		struct vmfd_wire_packet packet;
+		struct vmfd_wire_ram ram;
 	};
 };
 
@@ -118,6 +121,7 @@ struct vmfd_transfer {
 	/* Set once by SETUP, constant from then on. */
 	enum vfio_multifd_role role;
 	u64 features;
+	bool skip_ram;		/* receiving: drop packets of RAM */
 	u32 nr_channels;
 	u32 packet_size;
 	u32 header_size;

@@ -14,7 +14,11 @@
 enum {
 	VMFD_WIRE_MAGIC		= 0x11223344,
 	VMFD_WIRE_VERSION	= 1,
+	VMFD_WIRE_SYNC		= 0x01,	/* packet flags: of a packet of RAM */
 	VMFD_WIRE_DEVICE_STATE	= 0x40,	/* packet flags: nothing else may be set */
+
+	VMFD_WIRE_RAM_PAGES	= 128,	/* of 4 KiB, in a packet of RAM */
+	VMFD_WIRE_RAM_SIZE	= 1344,	/* bytes of its header, with as many offsets */
 
 	VMFD_WIRE_VFIO_VERSION	= 0,
 	VMFD_WIRE_VFIO_CONFIG	= 0x1,	/* vfio flags: config state, last packet */
@@ -52,6 +56,17 @@ struct vmfd_wire_packet {
 	__be64 digest;
 } __packed;
 static_assert(sizeof(struct vmfd_wire_packet) == 296);
+
+/* The first fields of a packet of RAM; @size counts the data. */
+struct vmfd_wire_ram {
+	__be32 magic;
+	__be32 version;
+	__be32 flags;
+	__be32 pages;
+	__be32 normal_pages;
+	__be32 size;
+} __packed;
+static_assert(sizeof(struct vmfd_wire_ram) == 24);
 
 #define VMFD_WIRE_KIND_SIZE	offsetof(struct vmfd_wire_packet, idstr)
 #define VMFD_WIRE_SIZE_END	offsetofend(struct vmfd_wire_packet, size)

@@ -153,7 +153,7 @@ struct vfio_multifd_info {
 /**
  * struct vfio_multifd_setup - choose role and agreed parameters, once
  * @argsz: size of this structure
- * @flags: must be 0
+ * @flags: 0 or VFIO_MULTIFD_SETUP_SKIP_RAM
  * @role: enum vfio_multifd_role
  * @channels: number of channels; their ids are 0 to @channels - 1
  * @features: bits of enum vfio_multifd_feature, the same at both ends
@@ -162,12 +162,18 @@ struct vfio_multifd_info {
  * @reserved: must be 0
  * @uuid: names the transfer, the same at both ends; with QEMU its -uuid
  *
+ * VFIO_MULTIFD_SETUP_SKIP_RAM is for VFIO_MULTIFD_RECV and for channels that a
+ * VMM such as QEMU has written to: packets that carry RAM, or synchronise it,
+ * are read and dropped.  The RAM is lost, so this is for who has it from
+ * elsewhere, or wants the device alone.  Without it such a packet is refused.
+ *
  * Errors: -EINVAL for a value out of its limits, -EOPNOTSUPP for an unknown
  * feature, -EBADFD if called before.  Context: NEW.
  */
 struct vfio_multifd_setup {
 	__u32 argsz;
 	__u32 flags;
+#define VFIO_MULTIFD_SETUP_SKIP_RAM	_BITUL(0)
 	__u32 role;
 	__u32 channels;
 	__aligned_u64 features;
