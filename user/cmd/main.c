@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
 /*
  * vfio-multifd: moves VFIO device state to another host over kernel TCP
- * channels, and binds devices to the drivers that can do it.
+ * channels, keeps it in files, and binds devices to the drivers that can do it.
  */
 #include "command.h"
 
@@ -18,6 +18,8 @@ static const struct command {
 } commands[] = {
 	{ "send", command_send, "move the state of devices to another host" },
 	{ "recv", command_recv, "take the state of devices from another host" },
+	{ "save", command_save, "keep the state of a device in a file" },
+	{ "restore", command_restore, "load a device with what a file keeps" },
 	{ "bind", command_bind, "bind a PCI device to its VFIO variant driver" },
 	{ "unbind", command_unbind, "give a PCI device back to its own driver" },
 };

@@ -107,7 +107,7 @@ void report_table(const struct vmf_params *params,
 		    "from the trigger to the commit");
 }
 
-static void print_string(const char *name, const char *text)
+void report_json_string(const char *name, const char *text)
 {
 	printf("\"%s\": \"", name);
 	for (; *text; text++) {
@@ -133,11 +133,11 @@ void report_json(const struct vmf_params *params,
 			   report->time_ns[VMF_TIME_TRIGGER];
 
 	printf("{");
-	print_string("role", send ? "send" : "recv");
+	report_json_string("role", send ? "send" : "recv");
 	printf(", ");
-	print_string("outcome", vmf_outcome_name(report->outcome));
+	report_json_string("outcome", vmf_outcome_name(report->outcome));
 	printf(", \"exit\": %d, ", report->outcome);
-	print_string("text", report->text);
+	report_json_string("text", report->text);
 	printf(", \"channels\": %u, \"packet_size\": %u, \"features\": [%s%s%s]",
 	       report->channels, report->packet_size,
 	       digest ? "\"digest\"" : "", digest && order_free ? ", " : "",
@@ -146,7 +146,7 @@ void report_json(const struct vmf_params *params,
 	       ", \"devices\": [", report->bytes, report->packets);
 	for (i = 0; i < params->devices; i++) {
 		printf("%s{", i ? ", " : "");
-		print_string("idstr", params->device[i].idstr);
+		report_json_string("idstr", params->device[i].idstr);
 		printf(", \"bytes\": %" PRIu64 ", \"packets\": %" PRIu64 "}",
 		       report->device[i].bytes, report->device[i].packets);
 	}

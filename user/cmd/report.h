@@ -22,4 +22,7 @@ void report_table(const struct vmf_params *params,
 void report_json(const struct vmf_params *params,
 		 const struct vmf_report *report, bool send);
 
+/* Prints a member of a JSON object to stdout. */
+void report_json_string(const char *name, const char *text);
+
 #endif /* REPORT_H */

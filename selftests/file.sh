@@ -1,0 +1,172 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Devices whose state is kept in files, and loaded from them.
+#
+# file.sh save DIR, file.sh restore DIR: half of that each, for a machine that
+# boots between the two
+. "$(dirname "$0")/lib.sh"
+
+seed=0
+
+# lend BDF DUMP OPTION...: the helper gets a device that was filled; "%" stands for
+# its fd
+lend() {
+	lent=$1 dump=$2
+	shift 2
+	seed=$((seed + 1))
+	"$bin/state" lend "$lent" $seed "$dump" "$helper" "$@" --device-fd 3 \
+		>"$work/out" 2>"$work/err"
+	status=$?
+	state=$(sed -n 's/^device is in //p' "$work/out")
+}
+
+# verdict STATUS NAME: and what the helper has said
+verdict() {
+	[ "$1" = 0 ] || {
+		echo "# the helper ended with $status"
+		sed 's/^/# /' "$work/out" "$work/err"
+	}
+	ok "$1" "$2"
+}
+
+saved() {
+	lend "$1" "$3.dump" save --file "$3"
+	[ "$status $state" = "0 STOP" ] && [ -s "$3" ]
+	verdict $? "save $2"
+}
+
+restored() {
+	lend "$1" "$work/dump" restore --file "$3"
+	[ "$status $state" = "0 STOP" ] && cmp "$work/dump" "$3.dump"
+	verdict $? "restore $2"
+}
+
+# each VERB NTH DIR: every kind of device
+each() {
+	for kind in ivshmem-4k ivshmem-1m bochs; do
+		bdf=$(device $kind "$2") || { skip "$1 $kind" "no such device"; continue; }
+		$1 "$bdf" $kind "$3/$kind"
+	done
+}
+
+# fails STATUS TEXT BDF NAME OPTION...: and says so; the device runs afterwards
+fails() {
+	want=$1 text=$2 bdf=$3 name=$4
+	shift 4
+	lend "$bdf" "$work/dump" "$@"
+	[ "$status $state" = "$want RUNNING" ] && grep -q -e "$text" "$work/err"
+	verdict $? "$name"
+}
+
+nothing_partial() {
+	[ "$(ls "$1" | wc -l)" = "$2" ]
+	ok $? "$3 leaves nothing else behind"
+}
+
+options() {
+	bdf=$(device ivshmem-4k 0)
+	fails 1 "file is missing" "$bdf" "no --file" save
+	fails 1 "what is" "$bdf" "an argument too many" save --file "$work/x" y
+	fails 1 "unknown" "$bdf" "an unknown option" restore --files x
+	fails 2 "No such file" "$bdf" "no such directory" save --file "$work/none/x"
+	fails 2 "No such file" "$bdf" "no such file" restore --file "$work/none"
+	fails 2 "is not a file" "$bdf" "a directory" restore --file "$work"
+	fails 2 "is not a file" "$bdf" "a directory" save --file "$work"
+	fails 2 "is not a file" "$bdf" "a device node" save --file /dev/null
+	fails 2 "File name too long" "$bdf" "a name too long" \
+		save --file "$work/$(printf %0250d 0)"
+	[ -c /dev/null ]
+	ok $? "/dev/null is what it was"
+	"$helper" save --device-fd 9 --file "$work/x" 2>"$work/err"
+	[ $? = 1 ] && grep -q '"9" is not an open fd' "$work/err"
+	ok $? "an fd that is not open"
+	"$helper" save --device-fd 0 --file "$work/x" 2>"$work/err" </dev/null
+	[ $? = 2 ] && grep -q "is not a VFIO device" "$work/err"
+	ok $? "an fd of something else"
+	lend "$bdf" "$work/dump" save --file "$work/json" --json
+	grep -q "^{.*\"outcome\": \"done\", \"exit\": 0, .*\"bytes\": $(stat -c %s "$work/json")}$" "$work/out"
+	verdict $? "a report as JSON"
+}
+
+# What was there before stays when there is no room for what should come.
+no_room() {
+	mkdir "$work/small" && mount -t tmpfs -o size=600k small "$work/small" ||
+		{ ok 1 "a tmpfs"; return; }
+	echo before >"$work/small/state"
+	bdf=$(device ivshmem-1m 0)
+	fails 3 "No space left" "$bdf" "a full disk" save --file "$work/small/state"
+	[ "$(cat "$work/small/state")" = before ]
+	ok $? "the file from before stays"
+	nothing_partial "$work/small" 1 "a full disk"
+	lend "$bdf" "$work/a" save --file "$work/small/state"
+	seed=$((seed - 1))
+	lend "$bdf" "$work/b" save --file "$work/whole"
+	cmp "$work/a" "$work/b"
+	ok $? "the device has what it had"
+	umount "$work/small"
+}
+
+# @1 bytes of a good file, and one byte changed at @2
+spoil() {
+	head -c "$1" "$good" >"$work/bad"
+	[ ! "$2" ] || printf x | dd of="$work/bad" bs=1 seek="$2" conv=notrunc 2>/dev/null
+}
+
+bad_files() {
+	good=$work/good length=
+	bdf=$(device ivshmem-1m 1)
+	lend "$(device ivshmem-1m 0)" "$good.dump" save --file "$good"
+	length=$(stat -c %s "$good")
+	: >"$work/bad"
+	fails 3 "to STOP: Invalid argument" "$bdf" "an empty file" restore --file "$work/bad"
+	spoil $((length - 1)) ""
+	fails 3 "to STOP: Invalid argument" "$bdf" "a byte is missing" restore --file "$work/bad"
+	spoil $((length / 2)) ""
+	fails 3 "to STOP: Invalid argument" "$bdf" "half of it is missing" restore --file "$work/bad"
+	spoil $length 20
+	fails 3 "the device, after 0 bytes: Invalid argument" "$bdf" "the header was changed" restore --file "$work/bad"
+	spoil $length ""
+	echo more >>"$work/bad"
+	fails 3 "Invalid argument" "$bdf" "there is more" restore --file "$work/bad"
+	fails 3 "the device, after 0 bytes: Invalid argument" "$(device ivshmem-4k 0)" "another device" \
+		restore --file "$good"
+	restored "$(device ivshmem-1m 1)" "a good file afterwards" "$good"
+}
+
+# In the middle of 256 MiB
+signal() {
+	big=$(device ivshmem-256m 0) || { skip "a signal" "no such device"; return; }
+	mkdir "$work/big"
+	cat >"$work/end" <<-'END'
+	#!/bin/sh
+	"$@" &
+	while kill -0 $! && [ ! -s "$(echo "$DIR"/*)" ]; do sleep 0.05; done
+	kill $!
+	wait $!
+	END
+	chmod +x "$work/end"
+	DIR=$work/big "$bin/state" lend "$big" 1 "$work/dump" "$work/end" "$helper" save \
+		--file "$work/big/state" --device-fd 3 >"$work/out" 2>"$work/err"
+	status=$?
+	[ $status = 3 ] && grep -q "device is in RUNNING" "$work/out" &&
+		grep -q "ended by signal 15" "$work/err"
+	verdict $? "a signal ends it"
+	nothing_partial "$work/big" 0 "a signal"
+}
+
+echo "TAP version 13"
+lib_setup
+case ${1:-all} in
+save) each saved 0 "$2" ;;
+restore) seed=100 && each restored 1 "$2" ;;
+all)
+	each saved 0 "$work"
+	each restored 1 "$work"
+	options
+	no_room
+	bad_files
+	signal
+	;;
+esac
+finish
