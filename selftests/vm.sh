@@ -6,7 +6,9 @@
 #
 # The machine boots a kernel that kernel.sh fetched and sees the host's file
 # system read-only: what it writes stays in its memory, except below
-# $VM_OUTPUT, which is the directory given by -o.
+# $VM_OUTPUT, which is the directory given by -o, on the host $VM_HOST_OUTPUT.
+# The virtio port called "qmp" leads to the machine's own QEMU, where the first
+# device of the first pair is "device0", the other one "device1", and so on.
 set -eu
 
 usage() {
@@ -18,7 +20,7 @@ usage() {
 	 -a  arguments for the kernel, beside its own
 	 -p  pairs of devices, default 4K,1M,256M,bochs; each is [COUNTx]TYPE where
 	     TYPE is a size (an ivshmem-plain of that size), bochs (a bochs-display
-	     of 16 MiB) or the name of a QEMU device (an ivshmem-doorbell gets
+	     of 4 MiB) or the name of a QEMU device (an ivshmem-doorbell gets
 	     its server).  They are on bus 1, 2, 3... in
 	     this order; the two of a pair are neighbours
 	 -m  memory, default 2G
@@ -27,8 +29,8 @@ usage() {
 
 	Without a command: a shell on this terminal.  Exits with the command's
 	status (1 in place of 124 to 126), 124 after a timeout, 125 if the machine
-	or its kernel failed, 126 if QEMU crashed, which says nothing of the kernel
-	or the command.
+	or its kernel failed, 126 if QEMU crashed or got stuck, which says nothing of
+	the kernel or the command.
 	END
 }
 
@@ -68,7 +70,7 @@ add_device() {
 	[0-9]*)
 		devices="$devices -object memory-backend-ram,id=memory$port,size=$1"
 		device=ivshmem-plain,memdev=memory$port ;;
-	bochs) device=bochs-display,vgamem=16M,romfile= ;;
+	bochs) device=bochs-display,vgamem=4M,romfile= ;;
 	ivshmem-doorbell)
 		[ "$server" ] || server=$("$build/selftests/ivshmem_server" "$scratch/server") ||
 			die "ivshmem-doorbell needs what 'make selftests' builds"
@@ -76,7 +78,7 @@ add_device() {
 		device=$1,vectors=1,chardev=doorbell$port ;;
 	*) device=$1 ;;
 	esac
-	devices="$devices -device $device,bus=port$port"
+	devices="$devices -device $device,id=device$port,bus=port$port"
 }
 
 # A file system in memory that has just what guest-init needs to find the root.
@@ -118,6 +120,21 @@ check_log() {
 		END { exit bad }' "$log" >&2
 }
 
+# Ends a machine that has given no sign of life for five minutes.  A kernel that
+# hangs says so before, and its CPUs do not all sleep: if they do, emulation has
+# lost the interrupts of their timers.
+watch() {
+	while sleep 20; do
+		[ "$(find "$output/alive" -mmin +5)" ] || continue
+		"$build/selftests/qmp" "$scratch/host" human-monitor-command \
+			"command-line=info registers -a" >"$output/registers" || :
+		! grep -q HLT=1 "$output/registers" || grep -q HLT=0 "$output/registers" ||
+			echo >"$output/asleep"
+		kill $pid
+		return
+	done
+}
+
 # Did QEMU end by a fault of its own?  timeout dies of the same signal then.  To
 # be killed is no fault: that is what timeout does at last, or lack of memory.
 crashed() {
@@ -157,16 +174,18 @@ build=$here/../build
 	KMODULES=$(cd "$build/$kernel/lib/modules/$KVER" && pwd)
 
 scratch=$(mktemp -d)
-pid= server= saved=
-trap '[ -z "$pid$server" ] || kill $pid $server 2>/dev/null || :
+pid= server= saved= watch=
+trap '[ -z "$pid$server$watch" ] || kill $pid $server $watch 2>/dev/null || :
 	[ -z "$saved" ] || stty "$saved"
 	rm -rf "$scratch"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 output=${output:-$scratch/output}
 mkdir -p "$output"
+output=$(cd "$output" && pwd)
 log=$output/kernel.log
-rm -f "$output/status"
+rm -f "$output/status" "$output/asleep"
+echo >"$output/alive"
 
 tty=
 if [ -t 0 ] && [ -t 1 ]; then
@@ -190,6 +209,7 @@ tty=$(quote "$tty")
 built=$(quote "$build/user")
 export PATH=\$built:\$PATH
 export CACHE=$(quote "${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vfio-multifd}")
+export VM_HOST_OUTPUT=$(quote "$output")
 export TERM=$(quote "${TERM:-dumb}") CI=$(quote "${CI:-}")
 job() {
 	cd $(quote "$PWD")
@@ -209,6 +229,12 @@ run() {
 		-chardev stdio,id=console,signal=off \
 		-device virtio-serial-pci,addr=1.0,multifunction=on \
 		-device "$console,chardev=console" \
+		-chardev socket,id=monitor,path="$scratch/monitor",server=on,wait=off \
+		-mon chardev=monitor,mode=control \
+		-chardev socket,id=qmp,path="$scratch/monitor" \
+		-device virtserialport,chardev=qmp,name=qmp \
+		-chardev socket,id=host,path="$scratch/host",server=on,wait=off \
+		-mon chardev=host,mode=control \
 		-fsdev local,id=root,path=/,security_model=none,readonly=on,multidevs=remap \
 		-device virtio-9p-pci,addr=1.1,fsdev=root,mount_tag=root \
 		-fsdev local,id=output,path="$output",security_model=none \
@@ -242,7 +268,10 @@ else
 	cat "$scratch/out" &
 	cat=$!
 fi
+watch >/dev/null 2>&1 &
+watch=$!
 wait $pid || status=$?
+kill $watch 2>/dev/null || :
 pid=
 [ "$tty" ] || wait $cat
 
@@ -252,6 +281,10 @@ elif [ -s "$output/status" ]; then
 	status=$(cat "$output/status")
 	# these are said of the machine alone
 	case $status in 124 | 125 | 126) status=1 ;; esac
+elif [ -e "$output/asleep" ]; then
+	echo "vm.sh: all CPUs of QEMU sleep for ever; the kernel's last words:" >&2
+	tail -n 5 "$log" >&2
+	status=126
 elif [ $status = 124 ]; then
 	echo "vm.sh: killed after ${limit:-900} seconds; the kernel's last words:" >&2
 	tail -n 5 "$log" >&2
