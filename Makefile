@@ -84,20 +84,27 @@ bench: deps modules user selftests	## measure, against two baselines
 	@mkdir -p $(RESULTS)
 	@selftests/vm.sh -t 1800 -o $(RESULTS) -- selftests/bench.sh
 
-test: $(KERNELS:%=modules-%) selftests sanitized	## lint, and run all tests in virtual machines
+# A QEMU or a kernel that cannot be had, for which the script exits with 4, is
+# skipped and said.
+fetch = mkdir -p $(RESULTS) $(CACHE)/$(1) && rm -f $(RESULTS)/$(1).skip; \
+	status=0; flock $(CACHE)/$(1) selftests/$(2) 2>$(RESULTS)/$(1).err || status=$$?; \
+	cat $(RESULTS)/$(1).err >&2; \
+	case $$status in 4) tail -n 1 $(RESULTS)/$(1).err >$(RESULTS)/$(1).skip ;; esac; \
+	case $$status in 0 | 4) ;; *) exit $$status ;; esac
+
+QEMUS := qemu-10.0 qemu-newest
+$(QEMUS): deps
+	@$(call fetch,$@,stock_qemu.sh $@ $(CACHE)/$@)
+
+test: $(KERNELS:%=modules-%) $(QEMUS) selftests sanitized	## lint, and run all tests in virtual machines
 	@selftests/check.sh $(RESULTS) $(KERNELS)
 
 test-all:	## test with the newest kernel, too
 	@$(MAKE) --no-print-directory test KERNELS='6.12 6.12-debug 7.x-debug'
 
-# A kernel that cannot be had, which kernel.sh says by 4, is skipped and said.
 $(KERNELS:%=modules-%): modules-%: user
-	@mkdir -p $(RESULTS) && rm -f $(RESULTS)/$*.skip && mkdir -p $(CACHE)/$*
-	@status=0; flock $(CACHE)/$* selftests/kernel.sh $* $(CACHE)/$* env 2>$(RESULTS)/$*.err || status=$$?; \
-	cat $(RESULTS)/$*.err >&2; case $$status in \
-	0) $(MAKE) --no-print-directory modules KERNEL=$* ;; \
-	4) tail -n 1 $(RESULTS)/$*.err >$(RESULTS)/$*.skip ;; \
-	*) exit $$status ;; esac
+	@$(call fetch,$*,kernel.sh $* $(CACHE)/$* env)
+	@[ -e $(RESULTS)/$*.skip ] || $(MAKE) --no-print-directory modules KERNEL=$*
 
 # One line of TAP per check; what a check printed comes before it if it failed.
 checks := checkpatch warnings sparse user cppcheck sanitizers rst man
@@ -183,5 +190,5 @@ clean:	## remove what was built; fetched kernels stay
 
 # "deps" comes before what needs it; the makes below still run in parallel.
 .NOTPARALLEL:
-.PHONY: help deps kernel modules $(KERNELS:%=modules-%) sanitized user selftests vm demo bench test test-all lint $(checks:%=lint-%) \
+.PHONY: help deps kernel $(QEMUS) modules $(KERNELS:%=modules-%) sanitized user selftests vm demo bench test test-all lint $(checks:%=lint-%) \
 	install uninstall clean

@@ -5,9 +5,9 @@
 # The runner of the kselftests prints a program's results after "# ", and then
 # one for the program, which counts where it says more than the ones before.
 # The machine has all that the tests need: what is skipped is a failure, and so
-# is what was planned and did not come.  Only a kernel may be skipped, and what
-# "this kernel", as the reason then begins, cannot do; a debug kernel can do all
-# but one thing.
+# is what was planned and did not come.  Only a kernel or a QEMU may be skipped,
+# and what "this kernel", as the reason then begins, cannot do; a debug kernel can
+# do all but one thing.
 
 function fail(line) {
 	failed[++failures] = kernel ": " line
@@ -20,7 +20,9 @@ function count(line) {
 	else if (line ~ /^ok 1 kernel .* # SKIP/) {
 		absent[kernel] = 1
 		skipped[++skips] = line
-	} else if (line ~ /# SKIP this kernel / &&
+	} else if (line ~ /^ok 1 qemu-[^ ]* # SKIP/)
+		skipped[++skips] = line
+	else if (line ~ /# SKIP this kernel / &&
 		   (kernel !~ /-debug$/ || line ~ /aer_inject$/))
 		skipped[++skips] = kernel ": " line
 	else if (line ~ /# SKIP/)

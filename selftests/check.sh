@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # check.sh DIR KERNEL... - what "make test" runs once all is built: the lints,
-# and the tests in virtual machines with each kernel, two machines at a time,
+# and the tests in virtual machines with each kernel, three machines at a time,
 # since each waits a good part of its time.  DIR gets the results as TAP, one per
 # kernel, and each machine's log.  A table comes at the end, and a last line that
 # counts the results.
@@ -16,7 +16,10 @@ machines() {
 	for kernel in $(printf '%s\n' "$@" | sort -r); do
 		[ ! -e "$results/$kernel.skip" ] || continue
 		printf "$kernel %s\n" scripts programs many_devices
-		case $kernel in *-debug) ;; *) echo "$kernel sanitizers" ;; esac
+		[ -e "$results/qemu-10.0.skip" ] || echo "$kernel qemu-10.0"
+		case $kernel in *-debug) continue ;; esac
+		printf "$kernel %s\n" sanitizers two_boots
+		[ -e "$results/qemu-newest.skip" ] || echo "$kernel qemu-newest"
 	done
 }
 
@@ -26,7 +29,7 @@ for kernel; do
 	rm -rf "${results:?}/$kernel"
 done
 make -s --no-print-directory lint 2>&1 | tee "$results/lint.tap"
-machines "$@" | xargs -r -P 2 -L 1 selftests/machine.sh "$results" ||
+machines "$@" | xargs -r -P 3 -L 1 selftests/machine.sh "$results" ||
 	echo "not ok 1 all machines" >>"$results/lint.tap"
 for kernel; do
 	if [ -e "$results/$kernel.skip" ]; then
@@ -39,5 +42,9 @@ for kernel; do
 		done
 	fi >"$results/$kernel.tap"
 done
+
+for skip in "$results"/qemu-*.skip; do
+	[ ! -e "$skip" ] || echo "ok 1 $(basename "$skip" .skip) # SKIP $(cat "$skip")"
+done >>"$results/lint.tap"
 
 cd "$results" && exec awk -f "$OLDPWD/selftests/check.awk" lint.tap $(printf '%s.tap ' "$@")

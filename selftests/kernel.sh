@@ -27,6 +27,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 name=$1
 dir=$(mkdir -p "$2" && cd "$2" && pwd)
 part=${3:-env}
+. "$here/suites.sh"
 
 fetch() {
 	mkdir -p "$dir/deb"
@@ -77,31 +78,17 @@ debian_env() {
 	write_env
 }
 
-# apt-get and apt-cache for all suites.  Their lists stay out of the machine's own.
-newest() {
-	command=$1
-	shift
-	"$command" -qq -o "Dir::Etc::sourcelist=$dir/suites.list" -o Dir::Etc::sourceparts=- \
-		-o "Dir::State::lists=$dir/lists" -o APT::Sandbox::User=root \
-		-o APT::Update::Error-Mode=any -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= "$@"
-}
-
 # The newest linux-source of a 7.x and its version, from whatever suite has it
 find_newest() {
-	mkdir -p "$dir/lists/partial"
-	mirror=$(apt-get indextargets --format '$(SITE)' | grep -m 1 'debian/*$') || return 0
-	for suite in bookworm-backports trixie-backports sid experimental; do
-		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main"
-	done >"$dir/suites.list"
-	newest apt-get update >&2 || return 0
-	package=$(newest apt-cache pkgnames linux-source-7. | sort -V | tail -n 1)
+	suites_update bookworm-backports trixie-backports sid experimental || return 0
+	package=$(suites apt-cache pkgnames linux-source-7. | sort -V | tail -n 1)
 	[ "$package" ] || return 0
-	newest apt-cache policy "$package" | sed -n "s/^  Candidate: /$package=/p"
+	suites apt-cache policy "$package" | sed -n "s/^  Candidate: /$package=/p"
 }
 
 fetch_newest() {
 	mkdir -p "$dir/deb"
-	(cd "$dir/deb" && newest apt-get download "${key%% *}") && rm -rf "$dir/lists"
+	(cd "$dir/deb" && suites apt-get download "${key%% *}") && rm -rf "$dir/lists"
 }
 
 # Builds a kernel and its modules, and keeps what other modules need to be built.

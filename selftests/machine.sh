@@ -7,7 +7,9 @@
 #	programs	the test programs
 #	scripts		the test scripts
 #	sanitizers	refuse.sh, with the helper that has sanitizers
+#	two_boots	file.sh, which saves in one boot and restores in another
 #	many_devices	nothing: there are 32 pairs of devices
+#	qemu-*		a stock QEMU of that name, as guest and host
 #
 # Prints TAP after "KERNEL NAME: ", and leaves it in DIR/KERNEL/NAME/tap, beside
 # the kernel's log.  That the machine and its kernel stay well is a result of
@@ -21,7 +23,7 @@ pairs=4K,2x1M,256M,bochs,virtio-rng-pci,secondary-vga,ivshmem-doorbell
 # gets what begins and ends, for vm.sh to find there, and a debug kernel is to be
 # used by way of iommufd.
 run_tests() {
-	set -- sh -c "modprobe -a qemu_vfio_pci vfio_multifd && $has_iommufd || exit
+	set -- env QEMU="${QEMU:-}" RUNS="${RUNS:-}" sh -c "modprobe -a qemu_vfio_pci vfio_multifd && $has_iommufd || exit
 		{
 			make -s -C selftests run_tests TESTS='\$($1)'
 			echo \$? >\$VM_OUTPUT/make
@@ -35,18 +37,18 @@ run_tests() {
 	machine -t 3600 -p $pairs -a "$append" -- "$@"
 }
 
-# What a peer says to a helper must do no harm to its memory, either.  A report
-# ends the helper with a status that is none of its own.
-sanitizers='export VFIO_MULTIFD=$PWD/build/asan/vfio-multifd
-	export ASAN_OPTIONS=exitcode=77 UBSAN_OPTIONS=exitcode=77
+# What a test says that the kselftests' runner does not run, as it would: "sh -c
+# "$alone" sh NAME COMMAND..."
+alone='name=$1
+	shift
 	echo 1..1
-	echo "# selftests: vfio-multifd: refuse.sh+sanitizers" | tee /dev/kmsg
+	echo "# selftests: vfio-multifd: $name" | tee /dev/kmsg
 	{
-		selftests/refuse.sh
-		echo $? >$VM_OUTPUT/refuse
+		"$@"
+		echo $? >$VM_OUTPUT/alone
 	} | sed -u "s/^/# /"
-	[ $(cat $VM_OUTPUT/refuse) = 0 ] || printf "not "
-	echo "ok 1 selftests: vfio-multifd: refuse.sh+sanitizers"'
+	[ $(cat $VM_OUTPUT/alone) = 0 ] || printf "not "
+	echo "ok 1 selftests: vfio-multifd: $name"'
 many_devices='test "$(cat /sys/bus/pci/devices/*/device | grep -c 0x1110)" = 64'
 
 say() {
@@ -90,6 +92,30 @@ case $name in
 programs) run_tests TEST_GEN_PROGS ;;
 # they do not look for leaks, and most of their time goes into starting programs
 scripts) append=kmemleak=off && run_tests TEST_PROGS ;;
-sanitizers) machine -t 900 -p 2x1M -- sh -c "$sanitizers" ;;
+# What a peer says to a helper must do no harm to its memory, either.  A report
+# ends the helper with a status that is none of its own.
+sanitizers)
+	machine -t 900 -p 2x1M -- env VFIO_MULTIFD="$PWD/build/asan/vfio-multifd" \
+		ASAN_OPTIONS=exitcode=77 UBSAN_OPTIONS=exitcode=77 \
+		sh -c "$alone" sh refuse.sh+sanitizers selftests/refuse.sh
+	;;
+two_boots)
+	pairs=4K,1M,bochs
+	machine -t 200 -p $pairs -- sh -c 'mkdir $VM_OUTPUT/state; exec selftests/file.sh save $VM_OUTPUT/state'
+	rm -rf "$dir.saved"
+	mv "$dir" "$dir.saved"
+	machine -t 200 -p $pairs -- sh -c "$alone" sh file.sh+boot \
+		selftests/file.sh restore "$dir.saved/state"
+	sed -n 's/^.*not ok [0-9]* /not ok 1 before the second boot: /p' "$dir.saved/tap" | say
+	;;
 many_devices) machine -t 400 -p 32x1M -- sh -c "$many_devices" ;;
+qemu-*)
+	pairs=4x16M,1M,bochs append=kmemleak=off
+	export QEMU=$name RUNS=all
+	case $kernel-$name in
+	*-debug-*) RUNS=some ;;
+	*-newest) RUNS=few ;;
+	esac
+	run_tests TEST_PROGS_QEMU
+	;;
 esac
