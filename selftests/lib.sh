@@ -93,16 +93,9 @@ pairs() {
 	done
 }
 
-# wait_for FILE START: until a line of FILE starts so
+# wait_for FILE START: until a line of FILE starts so, which is $line then
 wait_for() {
-	for _ in $(seq 300); do
-		while read -r line; do
-			case $line in "$2"*) return ;; esac
-		done <"$1"
-		sleep 0.1
-	done
-	echo "# no '$2' in $(basename "$1")" >&2
-	return 1
+	line=$("$bin/await" "$1" "$2")
 }
 
 # Reports the VMMs' lines as TAP comments.

@@ -84,7 +84,6 @@ start_busy() {
 }
 
 is_busy() {
-	: >>"$work/$1.con"
 	wait_for "$work/$1.con" "$2"
 }
 
