@@ -263,6 +263,15 @@ static bool rounds_go_on(const struct rounds *rounds)
 	       (!rounds->hits && rounds->nth < ROUNDS);
 }
 
+/* A sleep lasts until a timer's tick, and by then all may have moved. */
+static void spin(unsigned int us)
+{
+	uint64_t end = engine_now() + us * 1000ull;
+
+	while (engine_now() < end)
+		;
+}
+
 /* When the reset is to come.  More rounds have other moments. */
 static uint64_t rounds_moment(const struct rounds *rounds)
 {
@@ -323,7 +332,7 @@ static void start_mover(struct rounds *rounds, struct mover *mover,
 	if (pthread_create(&mover->thread, NULL, run, mover))
 		abort();
 	if (rounds->nth) {
-		usleep(rounds_moment(rounds));
+		spin(rounds_moment(rounds));
 		return;
 	}
 	pthread_join(mover->thread, NULL);
@@ -469,7 +478,7 @@ static void start_transfer(struct __test_metadata *_metadata,
 	ASSERT_EQ(0, race_link_start(link, VFIO_MULTIFD_DEVICE_RECORDS, fd[0],
 				     fd[1]));
 	if (rounds->nth) {
-		usleep(rounds_moment(rounds));
+		spin(rounds_moment(rounds));
 		return;
 	}
 	ASSERT_EQ(0, race_link_join(link, 20000));
