@@ -53,19 +53,19 @@ on_nothing --download-only install >&2 || {
 	echo "QEMU $version could not be fetched from Debian's $suite" >&2
 	exit 4
 }
-rm -rf "$dir/root" "$dir/qemu"
+rm -rf "$dir/files" "$dir/qemu"
 # a library's place is the same by either of its names
 for link in bin sbin lib lib64; do
-	mkdir -p "$dir/root/usr/$link"
-	ln -s usr/$link "$dir/root/$link"
+	mkdir -p "$dir/files/usr/$link"
+	ln -s usr/$link "$dir/files/$link"
 done
 for deb in "$dir"/deb/*.deb; do
-	dpkg --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C "$dir/root"
+	dpkg --fsys-tarfile "$deb" | tar -x --keep-directory-symlink -C "$dir/files"
 done
-rm -rf "$dir"/lock* "$dir/deb" "$dir/lists" "$dir/status" "${dir:?}/root/usr/share/doc"
+rm -rf "$dir"/lock* "$dir/deb" "$dir/lists" "$dir/status" "${dir:?}/files/usr/share/doc"
 cat >"$dir/qemu" <<'END'
 #!/bin/sh
-root=$(dirname "$(readlink -f "$0")")/root
+root=$(dirname "$(readlink -f "$0")")/files
 lib=$root/usr/lib/x86_64-linux-gnu
 export QEMU_MODULE_DIR="$lib/qemu"
 exec "$root/lib64/ld-linux-x86-64.so.2" --library-path "$lib" "$root/usr/bin/qemu-system-x86_64" \
