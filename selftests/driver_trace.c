@@ -15,18 +15,6 @@
 #define TRACE_SIZE	(1 << 20)
 #define FEATURES	(VFIO_MULTIFD_FEATURE_DIGEST | VFIO_MULTIFD_FEATURE_ORDER_FREE)
 
-static int put(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_TRUNC), ret = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
-}
-
 static size_t get(const char *path, char *text, size_t size)
 {
 	int fd = open(path, O_RDONLY);
@@ -56,15 +44,15 @@ FIXTURE_SETUP(trace)
 	TESTING_SETUP(pair_open(&self->pair, &vfio_ivshmem_1m));
 	rmdir(TRACING);
 	ASSERT_EQ(0, mkdir(TRACING, 0700));
-	ASSERT_EQ(0, put(TRACING "/events/qemu_vfio_pci/enable", "1"));
-	ASSERT_EQ(0, put(TRACING "/events/vfio_multifd/enable", "1"));
+	ASSERT_EQ(0, vfio_write_file(TRACING "/events/qemu_vfio_pci/enable", "1"));
+	ASSERT_EQ(0, vfio_write_file(TRACING "/events/vfio_multifd/enable", "1"));
 	self->text = malloc(TRACE_SIZE);
 	self->start = engine_now();
 }
 
 FIXTURE_TEARDOWN(trace)
 {
-	put(TRACING "/events/enable", "0");
+	vfio_write_file(TRACING "/events/enable", "0");
 	EXPECT_EQ(0, rmdir(TRACING));
 	free(self->text);
 	pair_close(&self->pair);

@@ -8,23 +8,11 @@
 #include <unistd.h>
 
 #include "kmemleak.h"
+#include "vfio.h"
 
 #define KMEMLEAK	"/sys/kernel/debug/kmemleak"
 
 #define MIN_AGE		6	/* seconds, a bit more than the kernel's */
-
-static int command(const char *text)
-{
-	int fd = open(KMEMLEAK, O_WRONLY | O_CLOEXEC);
-	int ret = 0;
-
-	if (fd < 0)
-		return -errno;
-	if (write(fd, text, strlen(text)) < 0)
-		ret = -errno;
-	close(fd);
-	return ret;
-}
 
 /* A module's functions have its name behind theirs. */
 static int is_ours(const char *object)
@@ -84,11 +72,11 @@ int kmemleak_scan(char *buf, size_t len)
 	int ret;
 
 	buf[0] = '\0';
-	ret = command("scan");
+	ret = vfio_write_file(KMEMLEAK, "scan");
 	if (ret)
 		return ret;
 	sleep(MIN_AGE);
-	ret = command("scan");
+	ret = vfio_write_file(KMEMLEAK, "scan");
 	if (ret)
 		return ret;
 	file = fopen(KMEMLEAK, "re");

@@ -55,7 +55,7 @@ const struct vfio_kind *const vfio_kinds[] = {
 	NULL,
 };
 
-static int write_file(const char *path, const char *text)
+int vfio_write_file(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
 	int ret = 0;
@@ -194,7 +194,7 @@ int vfio_unbind(const char *bdf)
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), SYSFS_DEVICES "/%s/driver/unbind", bdf);
-	return write_file(path, bdf);
+	return vfio_write_file(path, bdf);
 }
 
 /* Leaves the device with @driver whoever had it before */
@@ -211,9 +211,9 @@ int vfio_bind(const char *bdf, const char *driver)
 			return ret;
 	}
 	snprintf(path, sizeof(path), SYSFS_DEVICES "/%s/driver_override", bdf);
-	ret = write_file(path, driver);
+	ret = vfio_write_file(path, driver);
 	if (!ret)
-		ret = write_file("/sys/bus/pci/drivers_probe", bdf);
+		ret = vfio_write_file("/sys/bus/pci/drivers_probe", bdf);
 	if (!ret)
 		ret = vfio_driver(bdf, now, sizeof(now));
 	if (!ret && strcmp(now, driver))

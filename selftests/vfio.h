@@ -102,6 +102,8 @@ int vfio_driver(const char *bdf, char *driver, size_t size);
 int vfio_bind(const char *bdf, const char *driver);
 int vfio_unbind(const char *bdf);
 
+/* A text to a file of sysfs, debugfs and the like */
+int vfio_write_file(const char *path, const char *text);
 int vfio_link(const char *bdf, const char *link, char *name, size_t size);
 
 int vfio_container_open(struct vfio_container *container);
