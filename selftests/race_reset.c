@@ -18,30 +18,32 @@
 #define MOMENTS	4	/* of a reset that an arc meets */
 #define PART	32768	/* bytes; who loads counts these */
 #define ROUNDS	60	/* after these nothing is going to meet any more */
+#define BUSY_NS	10000000000ull	/* for a reset that is refused as long */
 
 static int reset_by_user(struct vfio_device *dev)
 {
 	return vfio_device_reset(dev);
 }
 
-/* This one does not wait for who looks at the memory, so it is tried again. */
+/*
+ * This one does not wait for who looks at the memory, so it is tried again; at
+ * once, since a sleep lasts until a timer's tick.
+ */
 static int reset_hot(struct vfio_device *dev)
 {
 	struct {
 		struct vfio_pci_hot_reset head;
 		int32_t group;
 	} reset = { .group = dev->group };
+	uint64_t end = engine_now() + BUSY_NS;
 
 	reset.head.argsz = sizeof(reset);
 	/* an iommufd's device shows by itself whose it is */
 	reset.head.count = dev->container.iommufd ? 0 : 1;
-	for (unsigned int i = 0; i < 10000; i++) {
+	do {
 		if (!ioctl(dev->fd, VFIO_DEVICE_PCI_HOT_RESET, &reset))
 			return 0;
-		if (errno != EBUSY)
-			break;
-		usleep(1);
-	}
+	} while (errno == EBUSY && engine_now() < end);
 	return -errno;
 }
 
@@ -248,13 +250,13 @@ TEST_F(reset, arcs)
  * @nth: this one; the first one is to be undisturbed
  * @hits: rounds in which the reset met what had begun and was not over; without
  *	any there are more rounds
- * @us: how long the first round took
+ * @span: of the first round, in bytes that were moved or in microseconds
  */
 struct rounds {
 	unsigned int least;
 	unsigned int nth;
 	unsigned int hits;
-	uint64_t us;
+	uint64_t span;
 };
 
 static bool rounds_go_on(const struct rounds *rounds)
@@ -263,22 +265,13 @@ static bool rounds_go_on(const struct rounds *rounds)
 	       (!rounds->hits && rounds->nth < ROUNDS);
 }
 
-/* A sleep lasts until a timer's tick, and by then all may have moved. */
-static void spin(unsigned int us)
-{
-	uint64_t end = engine_now() + us * 1000ull;
-
-	while (engine_now() < end)
-		;
-}
-
-/* When the reset is to come.  More rounds have other moments. */
+/* When the reset is to come, within the span.  More rounds have other moments. */
 static uint64_t rounds_moment(const struct rounds *rounds)
 {
 	unsigned int n = rounds->nth - 1, parts = rounds->least - 1;
 
-	return rounds->us * (n % parts) / parts +
-	       rounds->us * (n / parts % 8) / parts / 8;
+	return rounds->span * (n % parts) / parts +
+	       rounds->span * (n / parts % 8) / parts / 8;
 }
 
 /* Who reads or writes on a thread of its own */
@@ -287,6 +280,7 @@ struct mover {
 	int fd;
 	struct stream *stream;	/* what is read, or written */
 	size_t len;		/* bytes of it that are */
+	bool over;
 	int ret;
 };
 
@@ -297,6 +291,7 @@ static void *save(void *arg)
 
 	mover->ret = stream_read(mover->stream, mover->fd, &cut);
 	mover->len = mover->stream->len;
+	__atomic_store_n(&mover->over, true, __ATOMIC_RELEASE);
 	return NULL;
 }
 
@@ -315,28 +310,31 @@ static void *load(void *arg)
 			part.len = PART;
 		mover->ret = stream_write(&part, mover->fd, &cut);
 		if (!mover->ret)
-			mover->len += part.len;
+			__atomic_store_n(&mover->len, mover->len + part.len,
+					 __ATOMIC_RELEASE);
 	} while (!mover->ret && mover->len < mover->stream->len);
+	__atomic_store_n(&mover->over, true, __ATOMIC_RELEASE);
 	return NULL;
 }
 
 /*
- * Starts @run, and comes back at the moment that this round is about.  The first
- * round is undisturbed, and says how long the others have.
+ * Starts @run, and comes back once @moved counts as many bytes as this round is
+ * about: by the clock, a busy machine may have moved all, or nothing.  The first
+ * round is undisturbed, and says how many there are.
  */
 static void start_mover(struct rounds *rounds, struct mover *mover,
-			void *(*run)(void *arg))
+			void *(*run)(void *arg), const size_t *moved)
 {
-	uint64_t start = engine_now();
-
 	if (pthread_create(&mover->thread, NULL, run, mover))
 		abort();
-	if (rounds->nth) {
-		spin(rounds_moment(rounds));
+	if (!rounds->nth) {
+		pthread_join(mover->thread, NULL);
+		rounds->span = mover->len;
 		return;
 	}
-	pthread_join(mover->thread, NULL);
-	rounds->us = (engine_now() - start) / 1000;
+	while (__atomic_load_n(moved, __ATOMIC_ACQUIRE) < rounds_moment(rounds) &&
+	       !__atomic_load_n(&mover->over, __ATOMIC_ACQUIRE))
+		;
 }
 
 /* Waits for the mover, too.  It ended well, or as it met a reset. */
@@ -367,7 +365,7 @@ TEST_F(reset, saving)
 		ASSERT_EQ(0, vfio_mig_set_state(self->dev,
 						VFIO_DEVICE_STATE_STOP_COPY,
 						&mover.fd));
-		start_mover(&rounds, &mover, save);
+		start_mover(&rounds, &mover, save, &got.len);
 		EXPECT_EQ(0, variant->reset(self->dev));
 		EXPECT_EQ(-1, read(mover.fd, &byte, 1));
 		EXPECT_EQ(ENODEV, errno);
@@ -400,7 +398,7 @@ TEST_F(reset, loading)
 		ASSERT_EQ(0, vfio_mig_set_state(self->dev,
 						VFIO_DEVICE_STATE_RESUMING,
 						&mover.fd));
-		start_mover(&rounds, &mover, load);
+		start_mover(&rounds, &mover, load, &mover.len);
 		EXPECT_EQ(0, variant->reset(self->dev));
 		EXPECT_TRUE(is_wiped(self->dev));
 		end_mover(_metadata, &rounds, &mover, self->pair.good.len);
@@ -459,6 +457,15 @@ static bool check_arrived(struct __test_metadata *_metadata, struct pair *pair,
 	return true;
 }
 
+/* A sleep lasts until a timer's tick, and by then all may have moved. */
+static void spin(uint64_t us)
+{
+	uint64_t end = engine_now() + us * 1000;
+
+	while (engine_now() < end)
+		;
+}
+
 /* Starts a transfer between the devices; see start_mover(). */
 static void start_transfer(struct __test_metadata *_metadata,
 			   struct pair *pair, struct rounds *rounds,
@@ -482,7 +489,7 @@ static void start_transfer(struct __test_metadata *_metadata,
 		return;
 	}
 	ASSERT_EQ(0, race_link_join(link, 20000));
-	rounds->us = (engine_now() - start) / 1000;
+	rounds->span = (engine_now() - start) / 1000;
 }
 
 static void meet_transfer(struct __test_metadata *_metadata, struct pair *pair,
