@@ -15,8 +15,9 @@ shift
 machines() {
 	for kernel in $(printf '%s\n' "$@" | sort -r); do
 		[ ! -e "$results/$kernel.skip" ] || continue
-		printf "$kernel %s\n" scripts programs many_devices
+		printf "$kernel %s\n" programs scripts
 		[ -e "$results/qemu-10.0.skip" ] || echo "$kernel qemu-10.0"
+		echo "$kernel many_devices"
 		case $kernel in *-debug) continue ;; esac
 		printf "$kernel %s\n" sanitizers two_boots
 		[ -e "$results/qemu-newest.skip" ] || echo "$kernel qemu-newest"

@@ -14,7 +14,7 @@ start_proxied_destination() {
 	port=$((port + 1))
 	start_destination -- --listen $DST4:0 --timeout 5 || return
 	: >"$work/proxy.log"
-	ip netns exec dst "$proxy" "$@" $DST4 $port $DST4 "$listen_port" \
+	nsenter --net=/run/netns/dst "$proxy" "$@" $DST4 $port $DST4 "$listen_port" \
 		>>"$work/proxy.log" 2>&1 &
 	proxy_pid=$!
 	wait_for "$work/proxy.log" ready
@@ -43,9 +43,6 @@ harm() {
 	harmed_migration "$@" && ended "$src_may" "$dst_may" && consistent &&
 		nothing_left
 	result $? "$test: source ends with $src_status, destination with $dst_status"
-	rmmod vfio_multifd && modprobe vfio_multifd && healthy_migration &&
-		nothing_left
-	result $? "$test: a fresh migration"
 }
 
 # at MESSAGE TYPE DIRECTION CUT KILLED-SOURCE KILLED-DESTINATION [SILENCE]: how
@@ -67,6 +64,9 @@ at() {
 		harm "$what at $message" "${may%/*}" "${may#*/}" \
 			--type=$type --direction=$direction $option
 	done
+	rmmod vfio_multifd && modprobe vfio_multifd && healthy_migration &&
+		nothing_left
+	result $? "after all that happened at $message: a fresh migration"
 }
 
 # Who says nothing is no peer: the destination goes on waiting for one.

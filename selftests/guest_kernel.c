@@ -2,7 +2,8 @@
 /*
  * What runs in a guest of a stock QEMU: a multiboot kernel that paints a picture
  * on a bochs-display, fills the memory of an ivshmem, and goes on changing that
- * here and there.  It needs no more than firmware that has placed the BARs.
+ * here and there.  It needs no more than firmware that has placed the BARs, and
+ * has set the timer to 18 Hz.
  *
  * Multiboot: https://www.gnu.org/software/grub/manual/multiboot/multiboot.html
  * Display: docs/specs/standard-vga.rst of QEMU, "MMIO area spec"
@@ -13,6 +14,8 @@
 #define STACK_SIZE		4096
 #define WIDTH			640
 #define HEIGHT			480
+#define TIMER			8	/* vector of IRQ 0, as firmware has left it */
+#define WRITES			50	/* at each tick */
 
 /* Of the dispi registers, at 0x500 of the register BAR, 16 bits each */
 enum {
@@ -28,10 +31,37 @@ static const uint32_t header[] = { MULTIBOOT_MAGIC, 0, -MULTIBOOT_MAGIC };
 
 uint8_t stack[STACK_SIZE] __attribute__((aligned(16)));
 
+/* What an interrupt needs: flat segments for code, 8, and for data, 16 */
+__attribute__((used)) static const uint64_t gdt[] = {
+	0, 0x00cf9b000000ffff, 0x00cf93000000ffff,
+};
+static uint64_t idt[TIMER + 1];
+
+struct table {
+	uint16_t limit;
+	const void *address;
+} __attribute__((packed));
+
+__attribute__((used)) static const struct table gdtr = { sizeof(gdt) - 1, gdt };
+static const struct table idtr = { sizeof(idt) - 1, idt };
+
 __asm__(".globl _start\n"
 	"_start:\n"
 	"	movl $stack + 4096, %esp\n"
-	"	call run\n");
+	"	lgdt gdtr\n"
+	"	ljmp $8, $1f\n"
+	"1:	movl $16, %eax\n"
+	"	movl %eax, %ds\n"
+	"	movl %eax, %es\n"
+	"	movl %eax, %ss\n"
+	"	call run\n"
+	"tick:	pushl %eax\n"
+	"	movb $0x20, %al\n"	/* end of interrupt */
+	"	outb %al, $0x20\n"
+	"	popl %eax\n"
+	"	iret\n");
+
+extern const uint8_t tick[];
 
 static void outl(uint16_t port, uint32_t value)
 {
@@ -137,22 +167,38 @@ static void find(void)
 	}
 }
 
+/* Only the timer ends a rest: a guest that never rests takes all of a CPU. */
+static void start_timer(void)
+{
+	uint32_t handler = (uintptr_t)tick;
+
+	/* an interrupt gate into segment 8 */
+	idt[TIMER] = (uint64_t)(handler >> 16) << 48 | 0x8e00ull << 32 |
+		     8 << 16 | (handler & 0xffff);
+	__asm__ volatile("lidt %0" : : "m"(idtr));
+	outb(0x21, 0xfe);
+}
+
+static void rest(void)
+{
+	__asm__ volatile("sti; hlt; cli" : : : "memory");
+}
+
 /* What says "ready" is QEMU's -debugcon. */
 __attribute__((used)) void run(void)
 {
 	find();
+	start_timer();
 	outb(0xe9, '0' + count);
 	outb(0xe9, '\n');
 	for (;;) {
-		for (unsigned int i = 0; i < count; i++) {
-			struct device *device = &devices[i];
+		for (unsigned int i = 0; i < count * WRITES; i++) {
+			struct device *device = &devices[i % count];
 			uint32_t at = random(&device->seed) & 0x3fffff;
 
 			if (at < device->size / 4)
 				device->memory[at] = device->seed;
 		}
-		/* about a thousand writes in a second, not all it can */
-		for (volatile unsigned int wait = 0; wait < 20000; wait++)
-			;
+		rest();
 	}
 }

@@ -113,7 +113,7 @@ qemu-*)
 	pairs=4x16M,1M,bochs append=kmemleak=off
 	export QEMU=$name RUNS=all
 	case $kernel-$name in
-	*-debug-*) RUNS=some ;;
+	*-debug-*) RUNS=some pairs=4x4M,1M,bochs ;;
 	*-newest) RUNS=few ;;
 	esac
 	run_tests TEST_PROGS_QEMU

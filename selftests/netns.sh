@@ -7,8 +7,8 @@
 SRC4=192.0.2.1 DST4=192.0.2.2
 SRC6=2001:db8::1 DST6=2001:db8::2
 
-on_src() { ip netns exec src "$@"; }
-on_dst() { ip netns exec dst "$@"; }
+on_src() { nsenter --net=/run/netns/src "$@"; }
+on_dst() { nsenter --net=/run/netns/dst "$@"; }
 
 netns_remove() {
 	ip netns del src

@@ -25,7 +25,7 @@ start_proxy() {
 	port=$((port + 1))
 	start_destination -- --listen $DST4:0 --timeout $patience || return
 	: >"$work/proxy.log"
-	ip netns exec dst "$proxy" "$@" $DST4 $port $DST4 "$listen_port" \
+	nsenter --net=/run/netns/dst "$proxy" "$@" $DST4 $port $DST4 "$listen_port" \
 		>>"$work/proxy.log" 2>&1 &
 	proxy_pid=$!
 	wait_for "$work/proxy.log" ready
