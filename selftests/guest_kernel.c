@@ -35,6 +35,7 @@ uint8_t stack[STACK_SIZE] __attribute__((aligned(16)));
 __attribute__((used)) static const uint64_t gdt[] = {
 	0, 0x00cf9b000000ffff, 0x00cf93000000ffff,
 };
+
 static uint64_t idt[TIMER + 1];
 
 struct table {
@@ -54,14 +55,16 @@ __asm__(".globl _start\n"
 	"	movl %eax, %ds\n"
 	"	movl %eax, %es\n"
 	"	movl %eax, %ss\n"
-	"	call run\n"
-	"tick:	pushl %eax\n"
-	"	movb $0x20, %al\n"	/* end of interrupt */
-	"	outb %al, $0x20\n"
-	"	popl %eax\n"
-	"	iret\n");
+	"	call run\n");
 
-extern const uint8_t tick[];
+__attribute__((naked)) static void tick(void)
+{
+	__asm__("pushl %eax\n"
+		"movb $0x20, %al\n"	/* end of interrupt */
+		"outb %al, $0x20\n"
+		"popl %eax\n"
+		"iret");
+}
 
 static void outl(uint16_t port, uint32_t value)
 {
