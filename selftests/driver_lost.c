@@ -188,7 +188,7 @@ static const char *cannot_inject(void)
 	if (!uname(&name))
 		sscanf(name.release, "%u.%u", &major, &minor);
 	if ((major > 6 || (major == 6 && minor >= 13)) &&
-	    !access("/proc/sys/kernel/prove_locking", F_OK))
+	    !access("/proc/lockdep", F_OK))
 		return "this kernel has a lockdep that objects to aer_inject";
 	if (system("modprobe -q aer_inject"))
 		return "needs the module aer_inject";

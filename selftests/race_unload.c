@@ -18,8 +18,8 @@ struct unloader {
 	pthread_t thread;
 	const char *module;
 	const char *bdf;	/* a device that it is to drive again, or NULL */
-	unsigned int unloads;
-	unsigned int refusals;
+	volatile unsigned int unloads;
+	volatile unsigned int refusals;
 	volatile bool stop;
 	bool wrong;
 };
@@ -52,10 +52,11 @@ static void *unload(void *arg)
 	return NULL;
 }
 
-/* Where a module is not there, or on its way */
+/* Where a module is not there, or on its way, when it has its device locked */
 static bool is_away(int err)
 {
-	return err == -ENOENT || err == -ENODEV || err == -ENXIO;
+	return err == -ENOENT || err == -ENODEV || err == -ENXIO ||
+	       err == -EAGAIN;
 }
 
 /* Uses it over and over, and counts how often it was there */
@@ -105,6 +106,18 @@ TEST(engine)
 	use(_metadata, &unloader, use_engine);
 }
 
+/* Is unloading refused, although nothing but a data fd is in use? */
+static bool is_refused(const struct unloader *unloader)
+{
+	unsigned int unloads = unloader->unloads;
+	unsigned int refusals = unloader->refusals;
+
+	/* the first one may have begun before */
+	while (unloader->refusals < refusals + 2 && unloader->unloads == unloads)
+		usleep(1000);
+	return unloader->unloads == unloads;
+}
+
 /* Leaves the data fd for last: it outlives the device's user. */
 static int use_driver(const struct unloader *unloader)
 {
@@ -126,6 +139,8 @@ static int use_driver(const struct unloader *unloader)
 	testing_close(&dev);
 	if (ret)
 		return ret;
+	if (!is_refused(unloader))
+		return -EBUSY;
 	if (read(fd, &byte, 1) != -1 || errno != ENODEV)
 		ret = -EIO;
 	close(fd);
