@@ -68,6 +68,9 @@ of_user() {
 	usage "--help" 0 "Usage: vfio-multifd" --help
 	usage "send --help" 0 "--trigger-fd" send --help
 	usage "--version" 0 "^vfio-multifd [0-9]" --version
+	usage "an unknown option" 1 "^vfio-multifd: --channels is unknown" \
+		recv --device-fd 0 --channels 4
+	usage "an option without its value" 1 "--listen is unknown, or lacks" recv --listen
 	usage "no device" 1 "--device-fd" send --connect 192.0.2.9
 	usage "no address" 1 "--connect is missing" send --device-fd 0
 	usage "65 devices" 1 "more than 64 devices" recv $(repeat 65 " --device-fd=0")

@@ -66,8 +66,7 @@ static int parse(int argc, char **argv, const struct option *options,
 			return 0;
 		}
 		if (option != OPT_DRIVER)
-			return command_usage(argv[0],
-					     "an option is unknown, or lacks its value");
+			return command_bad_option(argv[0], argv);
 		*driver = optarg;
 	}
 	if (optind != argc - 1)

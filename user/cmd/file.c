@@ -83,7 +83,7 @@ static void help(bool save)
 		printf("Usage: " PROGRAM " restore --device-fd N --file FILE [--json]\n\n"
 		       "Loads a VFIO device with what \"save\" has kept of a device like it.\n\n");
 	printf("      --device-fd N  the fd of a VFIO device\n"
-	       "      --file FILE    where the state is\n"
+	       "      --file FILE    where the state goes, or comes from\n"
 	       "      --json         report as JSON\n"
 	       "  -h, --help         this text\n\n"
 	       "Afterwards the device is in STOP, and its VMM lets it run.  Without success it\n"
@@ -130,8 +130,7 @@ static int parse(struct job *job, int argc, char **argv)
 			job->json = true;
 			break;
 		default:
-			return command_usage(job->name,
-					     "an option is unknown, or lacks its value");
+			return command_bad_option(job->name, argv);
 		}
 	}
 	if (optind < argc)

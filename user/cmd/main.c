@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static const struct command {
 	const char *name;
@@ -37,6 +38,12 @@ int command_usage(const char *command, const char *fmt, ...)
 		*command ? " " : "", command);
 	va_end(args);
 	return VMF_SETUP;
+}
+
+int command_bad_option(const char *command, char **argv)
+{
+	return command_usage(command, "%s is unknown, or lacks its value",
+			     argv[optind - 1]);
 }
 
 static int help(void)

@@ -242,7 +242,8 @@ static int add_device(struct command *command, char *text)
 	return 0;
 }
 
-static int parse_option(struct command *command, int option, char *text)
+static int parse_option(struct command *command, int option, char *text,
+			char **argv)
 {
 	struct vmf_params *params = &command->params;
 	const char *end = text ? text + strlen(text) : NULL;
@@ -296,8 +297,7 @@ static int parse_option(struct command *command, int option, char *text)
 		command->json = true;
 		return 0;
 	default:
-		return command_usage(command->name,
-				     "an option is unknown, or lacks its value");
+		return command_bad_option(command->name, argv);
 	}
 }
 
@@ -313,7 +313,7 @@ static int parse(struct command *command, int argc, char **argv)
 			help(command->send);
 			exit(VMF_DONE);
 		}
-		ret = parse_option(command, option, optarg);
+		ret = parse_option(command, option, optarg, argv);
 		if (ret)
 			return ret;
 	}
