@@ -12,6 +12,7 @@
  */
 #include <arpa/inet.h>
 #include <err.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -23,7 +24,8 @@
 
 #include "wire.h"
 
-#define MAX_PACKET	(2 << 20)
+#define MAX_PACKET	(4 << 20)
+#define PATIENCE	2000	/* ms */
 
 /* On the main channel: a mark, a length and as many bytes of a device's state */
 static const uint8_t mark[] = { 0xff, 0xff, 0xff, 0xff, 0xef, 0x10, 0, 4 };
@@ -142,23 +144,40 @@ static void pass_channel(const struct way *way, uint8_t *packet)
 		err(1, "%s", name);
 }
 
-/* A piece of device state, whose mark is at @buf */
-static bool pass_piece(const struct way *way, uint8_t *buf, FILE *record)
+/* Gets what is missing of @len bytes at @buf, of which @have are there */
+static bool complete(int from, uint8_t *buf, size_t *have, size_t len)
+{
+	if (*have >= len)
+		return true;
+	if (!get(from, buf + *have, len - *have))
+		return false;
+	*have = len;
+	return true;
+}
+
+/*
+ * A piece of device state, whose mark is at @buf, where @have bytes are.  Return:
+ * its size, 0 at the end
+ */
+static size_t pass_piece(const struct way *way, uint8_t *buf, size_t *have,
+			 FILE *record)
 {
 	size_t size;
 
-	if (!get(way->from, buf + sizeof(mark), MARK_DATA - sizeof(mark)))
-		return false;
+	if (!complete(way->from, buf, have, MARK_DATA))
+		return 0;
 	size = wire_get32(buf + 12);
-	if (wire_get32(buf + 8) || size > MAX_PACKET - MARK_DATA)
+	if (wire_get32(buf + 8) || size > MAX_PACKET / 2 - MARK_DATA)
 		errx(1, "a piece of %zu bytes on the main channel", size);
-	if (!get(way->from, buf + MARK_DATA, size))
-		return false;
+	size += MARK_DATA;
+	if (!complete(way->from, buf, have, size))
+		return 0;
 	if (!record)
-		return true;
-	if (fwrite(buf + MARK_DATA, 1, size, record) != size)
+		return size;
+	if (fwrite(buf + MARK_DATA, 1, size - MARK_DATA, record) !=
+	    size - MARK_DATA)
 		err(1, "%s", path);
-	return put(way->to, buf, MARK_DATA + size);
+	return put(way->to, buf, size) ? size : 0;
 }
 
 /* How many bytes at the end could be a mark's first */
@@ -171,8 +190,35 @@ static size_t tail(const uint8_t *buf, size_t len)
 	return n;
 }
 
+/* Passes what is at @buf but for what may be the beginning of a mark */
+static bool pass_pieces(const struct way *way, uint8_t *buf, size_t *len,
+			FILE *record)
+{
+	uint8_t *at;
+	size_t n;
+
+	while ((at = memmem(buf, *len, mark, sizeof(mark)))) {
+		if (!put(way->to, buf, at - buf))
+			return false;
+		*len -= at - buf;
+		memmove(buf, at, *len);
+		n = pass_piece(way, buf, len, record);
+		if (!n)
+			return false;
+		*len -= n;
+		memmove(buf, buf + n, *len);
+	}
+	n = tail(buf, *len);
+	if (!put(way->to, buf, *len - n))
+		return false;
+	memmove(buf, buf + *len - n, n);
+	*len = n;
+	return true;
+}
+
 static void pass_main(const struct way *way, uint8_t *buf)
 {
+	struct pollfd fd = { .fd = way->from, .events = POLLIN };
 	FILE *record = NULL;
 	char name[4096];
 	size_t len = 0;
@@ -184,20 +230,19 @@ static void pass_main(const struct way *way, uint8_t *buf)
 		if (!record)
 			err(1, "%s", name);
 	}
-	/* one byte at a time finds each mark; there are not many */
-	while ((n = recv(way->from, buf + len, 1, 0)) > 0) {
-		len += n;
-		if (len == sizeof(mark) && !memcmp(buf, mark, len)) {
-			if (!pass_piece(way, buf, record))
+	for (;;) {
+		/* what is no mark yet after a while is none */
+		if (len && !poll(&fd, 1, PATIENCE)) {
+			if (!put(way->to, buf, len))
 				break;
 			len = 0;
-			continue;
 		}
-		n = tail(buf, len);
-		if (!put(way->to, buf, len - n))
+		n = recv(way->from, buf + len, MAX_PACKET / 2 - len, 0);
+		if (n <= 0)
 			break;
-		memmove(buf, buf + len - n, n);
-		len = n;
+		len += n;
+		if (!pass_pieces(way, buf, &len, record))
+			break;
 	}
 	put(way->to, buf, len);
 	if (record && fclose(record))
