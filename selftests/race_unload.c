@@ -111,11 +111,14 @@ static bool is_refused(const struct unloader *unloader)
 {
 	unsigned int unloads = unloader->unloads;
 	unsigned int refusals = unloader->refusals;
+	uint64_t end = engine_now() + LIMIT;
 
 	/* the first one may have begun before */
-	while (unloader->refusals < refusals + 2 && unloader->unloads == unloads)
+	while (unloader->refusals < refusals + 2 &&
+	       unloader->unloads == unloads && engine_now() < end)
 		usleep(1000);
-	return unloader->unloads == unloads;
+	return unloader->unloads == unloads &&
+	       unloader->refusals >= refusals + 2;
 }
 
 /* Leaves the data fd for last: it outlives the device's user. */
@@ -140,8 +143,8 @@ static int use_driver(const struct unloader *unloader)
 	if (ret)
 		return ret;
 	if (!is_refused(unloader))
-		return -EBUSY;
-	if (read(fd, &byte, 1) != -1 || errno != ENODEV)
+		ret = -EBUSY;
+	else if (read(fd, &byte, 1) != -1 || errno != ENODEV)
 		ret = -EIO;
 	close(fd);
 	return ret;
