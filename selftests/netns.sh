@@ -7,6 +7,8 @@
 SRC4=192.0.2.1 DST4=192.0.2.2
 SRC6=2001:db8::1 DST6=2001:db8::2
 
+# Of these in the background $! is a shell's: who is to be killed by that gets the
+# nsenter itself.
 on_src() { nsenter --net=/run/netns/src "$@"; }
 on_dst() { nsenter --net=/run/netns/dst "$@"; }
 
