@@ -19,16 +19,15 @@ const char *testing_open(struct vfio_device *dev, const struct vfio_kind *kind,
 {
 	const char *driver = kind->backend == VFIO_NONE ? "vfio-pci" :
 							  VFIO_DRIVER;
-	char bdf[VFIO_BDF_SIZE], text[128];
+	char bdf[VFIO_BDF_SIZE], path[128], text[128];
 	struct vfio_container container;
 	int ret;
 
 	if (getuid())
 		return "needs root";
-	snprintf(text, sizeof(text),
-		 "test -e /sys/bus/pci/drivers/%s || modprobe -q %s", driver,
-		 driver);
-	if (system(text)) {
+	snprintf(path, sizeof(path), "/sys/bus/pci/drivers/%s", driver);
+	snprintf(text, sizeof(text), "modprobe -q %s", driver);
+	if (access(path, F_OK) && system(text)) {
 		snprintf(reason, sizeof(reason), "needs the module %s", driver);
 		return reason;
 	}

@@ -68,22 +68,22 @@ int vfio_write_file(const char *path, const char *text)
 	return ret;
 }
 
-static long read_number(const char *bdf, const char *name)
+/* Both ids from one file: tests look for their device among dozens, each time. */
+static bool read_ids(const char *bdf, unsigned int *vendor,
+		     unsigned int *device)
 {
-	char path[PATH_MAX], text[32];
+	char path[PATH_MAX], text[64];
 	ssize_t len;
 	int fd;
 
-	snprintf(path, sizeof(path), SYSFS_DEVICES "/%s/%s", bdf, name);
+	snprintf(path, sizeof(path), SYSFS_DEVICES "/%s/modalias", bdf);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return -errno;
+		return false;
 	len = read(fd, text, sizeof(text) - 1);
 	close(fd);
-	if (len <= 0)
-		return -EIO;
-	text[len] = '\0';
-	return strtol(text, NULL, 0);
+	text[len > 0 ? len : 0] = '\0';
+	return sscanf(text, "pci:v%8xd%8x", vendor, device) == 2;
 }
 
 static uint64_t read_bar_size(const char *bdf, unsigned int bar)
@@ -127,11 +127,14 @@ static bool has_msix(const char *bdf)
 /* What the device is, or NULL; the most special kind comes first */
 const struct vfio_kind *vfio_identify(const char *bdf, uint64_t *size)
 {
+	unsigned int vendor, device;
+
+	if (!read_ids(bdf, &vendor, &device))
+		return NULL;
 	for (unsigned int i = 0; vfio_kinds[i]; i++) {
 		const struct vfio_kind *kind = vfio_kinds[i];
 
-		if (read_number(bdf, "vendor") != kind->vendor ||
-		    read_number(bdf, "device") != kind->device)
+		if (vendor != kind->vendor || device != kind->device)
 			continue;
 		if (kind->backend == VFIO_BOCHS && !is_express(bdf))
 			continue;
