@@ -8,9 +8,19 @@
 # is what was planned and did not come.  Only a kernel or a QEMU may be skipped,
 # and what "this kernel", as the reason then begins, cannot do; a debug kernel can
 # do all but one thing.
+#
+# A failure is shown with the last lines that came between it and the result
+# before it.
 
-function fail(line) {
+BEGIN {
+	LINES = 25
+}
+
+function fail(line,	i) {
 	failed[++failures] = kernel ": " line
+	for (i = said > LINES ? said - LINES : 0; i < said; i++)
+		details[failures] = details[failures] "\n    " says[i % LINES]
+	said = 0
 	bad[program, kernel]++
 }
 
@@ -102,6 +112,12 @@ FNR == 1 {
 /^(# )?(not )?ok [0-9]/ {
 	results += sub(/^# /, "")
 	count($0)
+	said = 0
+	next
+}
+
+{
+	says[said++ % LINES] = $0
 }
 
 function row(name,	k, n, b) {
@@ -139,7 +155,7 @@ END {
 	for (i = 1; i <= skips; i++)
 		print "skipped: " skipped[i]
 	for (i = 1; i <= failures; i++)
-		print "FAILED: " failed[i]
+		print "FAILED: " failed[i] details[i]
 	printf "%d passed, %d failed, %d skipped\n", passes, failures, skips
 	exit failures != 0
 }
