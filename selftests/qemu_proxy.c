@@ -15,6 +15,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,8 +36,6 @@ enum mode { HOLD, RECORD, REPLACE };
 
 static enum mode mode;
 static const char *path;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static bool replaced;	/* under the lock: FILE is through */
 
 struct way {
 	int from;
@@ -83,25 +82,27 @@ static size_t get_packet(int from, uint8_t *packet)
 	return get(from, packet + head, len) ? head + len : 0;
 }
 
-/* What was made elsewhere, once, whichever channel is first */
+/*
+ * What was made elsewhere, once, whichever channel is first.  No other channel
+ * waits for that: the destination may want its sync packet before it takes more
+ * from this one.
+ */
 static bool put_others(int to)
 {
+	static atomic_flag replaced = ATOMIC_FLAG_INIT;
 	static char buf[65536];
 	bool good = true;
 	size_t len;
 	FILE *file;
 
-	pthread_mutex_lock(&lock);
-	if (!replaced) {
-		file = fopen(path, "r");
-		if (!file)
-			err(1, "%s", path);
-		while (good && (len = fread(buf, 1, sizeof(buf), file)))
-			good = put(to, buf, len);
-		fclose(file);
-		replaced = true;
-	}
-	pthread_mutex_unlock(&lock);
+	if (atomic_flag_test_and_set(&replaced))
+		return true;
+	file = fopen(path, "r");
+	if (!file)
+		err(1, "%s", path);
+	while (good && (len = fread(buf, 1, sizeof(buf), file)))
+		good = put(to, buf, len);
+	fclose(file);
 	return good;
 }
 
