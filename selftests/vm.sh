@@ -120,12 +120,12 @@ check_log() {
 		END { exit bad }' "$log" >&2
 }
 
-# Ends a machine that has given no sign of life for five minutes.  A kernel that
+# Ends a machine that has given no sign of life for some minutes.  A kernel that
 # hangs says so before, and its CPUs do not all sleep: if they do, emulation has
-# lost the interrupts of their timers.
+# lost the end of an interrupt.
 watch() {
 	while sleep 20; do
-		[ "$(find "$output/alive" -mmin +5)" ] || continue
+		[ "$(find "$output/alive" -mmin +$((1 + patience / 60)))" ] || continue
 		"$build/selftests/qmp" "$scratch/host" human-monitor-command \
 			"command-line=info registers -a" >"$output/registers" || :
 		! grep -q HLT=1 "$output/registers" || grep -q HLT=0 "$output/registers" ||
