@@ -195,6 +195,12 @@ go() {
 	listen && qmp src migrate "uri=tcp:127.0.0.1:$target" >/dev/null
 }
 
+# Some pre-copy first, of RAM and devices
+go_slowly() {
+	qmp src migrate-set-parameters downtime-limit=1 >/dev/null && go && sleep 0.3 &&
+		qmp src migrate-set-parameters downtime-limit=2000000 >/dev/null
+}
+
 # finished STATUS: what the source says in the end, and it is that
 finished() {
 	status src "completed|failed|cancelled" >"$work/result" &&
@@ -410,7 +416,8 @@ same_register() {
 # All of a QEMU's channels, RAM included, go to our receiver.
 recorded() {
 	mkdir -p "$work/channels"
-	one_pair && prepare 2 return-path && proxy record "$work/channels" && go && arrived && goes_on || return
+	one_pair && prepare 2 return-path && proxy record "$work/channels" &&
+		go_slowly && arrived && goes_on || return
 	quit dst
 	other=$(device ivshmem 2)
 	wc -c "$work"/channels/* | sed 's/^/# /'
@@ -423,7 +430,7 @@ recorded() {
 replaced() {
 	other=$(device ivshmem 2)
 	"$bin/state" send "$other" 77 "$work/other" $idstr "$work/config" "$work/packets" &&
-		one_pair && prepare 2 return-path && proxy replace "$work/packets" && go && arrived &&
+		one_pair && prepare 2 return-path && proxy replace "$work/packets" && go_slowly && arrived &&
 		same_memory dst "$work/other" && qmp dst cont >/dev/null && runs_again dst &&
 		same_register dst "$work/other"
 }

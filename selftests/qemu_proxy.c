@@ -43,9 +43,10 @@ struct way {
 	bool forward;	/* from the source to the destination */
 };
 
+/* A recv() of nothing would wait until there is something. */
 static bool get(int from, void *to, size_t len)
 {
-	return recv(from, to, len, MSG_WAITALL) == (ssize_t)len;
+	return !len || recv(from, to, len, MSG_WAITALL) == (ssize_t)len;
 }
 
 static bool put(int to, const void *from, size_t len)
