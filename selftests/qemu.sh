@@ -117,7 +117,7 @@ same() {
 }
 
 runs_again() {
-	for _ in $(seq 300); do
+	for _ in $(seq 100); do
 		! qmp "$1" query-status | grep -q '"running": true' || return 0
 		sleep 0.1
 	done
@@ -146,7 +146,7 @@ quit() {
 		eval "pid=\$${side}_pid"
 		[ "$pid" ] || continue
 		qmp "$side" quit >/dev/null
-		for _ in $(seq 600); do
+		for _ in $(seq 100); do
 			kill -0 "$pid" 2>/dev/null || break
 			sleep 0.1
 		done

@@ -26,7 +26,7 @@
 #include "wire.h"
 
 #define MAX_PACKET	(4 << 20)
-#define PATIENCE	15000	/* ms */
+#define PATIENCE	2000	/* ms */
 
 /* On the main channel: a mark, a length and as many bytes of a device's state */
 static const uint8_t mark[] = { 0xff, 0xff, 0xff, 0xff, 0xef, 0x10, 0, 4 };
