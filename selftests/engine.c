@@ -433,23 +433,39 @@ bool engine_wait_state(int fd, uint32_t state)
 	return WAIT(state_now(fd) == state);
 }
 
-/* Did the transfer's end get all bytes, and does its thread sleep in a call? */
-static bool asleep(const struct engine_channel *channel)
+/* The first line of a thread's file in /proc, or nothing */
+static void read_thread(int tid, const char *name, char line[static 256])
 {
-	int unsent = 1, call = -1;
 	char path[64];
 	FILE *file;
 
+	*line = '\0';
+	snprintf(path, sizeof(path), "/proc/self/task/%d/%s", tid, name);
+	file = fopen(path, "re");
+	if (!file)
+		return;
+	if (!fgets(line, 256, file))
+		*line = '\0';
+	fclose(file);
+}
+
+/*
+ * Did the transfer's end get all bytes, and does its thread sleep in a call?  One
+ * that waits for a lock, or for memory, does so uninterruptibly, and is not there yet.
+ */
+static bool asleep(const struct engine_channel *channel)
+{
+	char line[256], *state;
+	int unsent = 1;
+
 	if (ioctl(channel->sock, SIOCOUTQ, &unsent) || unsent || !channel->tid)
 		return false;
-	snprintf(path, sizeof(path), "/proc/self/task/%d/syscall",
-		 channel->tid);
-	file = fopen(path, "re");
-	if (file && fscanf(file, "%d", &call) != 1)
-		call = -1;	/* "running" */
-	if (file)
-		fclose(file);
-	return call == SYS_ioctl;
+	read_thread(channel->tid, "syscall", line);	/* or "running" */
+	if (atoi(line) != SYS_ioctl)
+		return false;
+	read_thread(channel->tid, "stat", line);
+	state = strrchr(line, ')');	/* the end of its name */
+	return state && !strncmp(state, ") S ", 4);
 }
 
 /* Does each thread sleep, with all that its peer sent taken? */
