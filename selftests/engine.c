@@ -468,6 +468,11 @@ static bool asleep(const struct engine_channel *channel)
 	return state && !strncmp(state, ") S ", 4);
 }
 
+bool engine_wait_one_asleep(struct engine_channel *channel)
+{
+	return WAIT(asleep(channel));
+}
+
 /* Does each thread sleep, with all that its peer sent taken? */
 bool engine_wait_asleep(struct engine *engine)
 {

@@ -109,6 +109,7 @@ const char *engine_parse(struct engine *engine, struct wire_packets *to);
 /* Waiting for what must come soon; true if it came */
 bool engine_wait_packets(int fd, uint64_t packets);
 bool engine_wait_state(int fd, uint32_t state);
+bool engine_wait_one_asleep(struct engine_channel *channel);
 bool engine_wait_asleep(struct engine *engine);
 bool engine_wait_gone(uint16_t port);
 bool engine_wait_unused(void);

@@ -29,6 +29,8 @@ static const struct {
 	CALL(GET_CONFIG, config, -EBADFD),
 	CALL(STATUS, status, 0),
 	CALL(DEVICE_STATUS, device_status, -EBADFD),
+	CALL(CONTINUE, continue, -EBADFD),
+	CALL(CHANNEL_STATUS, channel_status, -EBADFD),
 };
 
 /* Any structure: argsz and flags come first in each */
@@ -40,6 +42,9 @@ union argument {
 	struct vfio_multifd_setup setup;
 	struct vfio_multifd_device device;
 	struct vfio_multifd_run run;
+	struct vfio_multifd_device_status device_status;
+	struct vfio_multifd_continue go_on;
+	struct vfio_multifd_channel_status channel_status;
 	uint8_t bytes[8192];
 };
 
@@ -138,7 +143,7 @@ TEST_F(uapi, argsz_and_flags)
 		EXPECT_EQ(-E2BIG, call_with(call, 4096, 0, 4095));
 		EXPECT_EQ(-E2BIG, call_with(call, 4097, 0, -1));
 		EXPECT_EQ(-E2BIG, call_with(call, ~0U, 0, -1));
-		EXPECT_EQ(-EINVAL, call_with(call, size, 2, -1));
+		EXPECT_EQ(-EINVAL, call_with(call, size, 8, -1));
 		EXPECT_EQ(-EINVAL, call_with(call, size, 1U << 31, -1));
 		if (_metadata->exit_code != failed)
 			TH_LOG("this was %s", calls[i].name);
@@ -192,6 +197,15 @@ TEST_F(uapi, reserved)
 	make_argument(&arg, VFIO_MULTIFD_RUN_CHANNEL, sizeof(arg.run), 0);
 	arg.run.reserved = 1;
 	EXPECT_EQ(-EINVAL, call_new(VFIO_MULTIFD_RUN_CHANNEL, &arg));
+	make_argument(&arg, 0, sizeof(arg.device_status), 0);
+	arg.device_status.reserved = 1;
+	EXPECT_EQ(-EINVAL, call_new(VFIO_MULTIFD_DEVICE_STATUS, &arg));
+	make_argument(&arg, 0, sizeof(arg.go_on), 0);
+	arg.go_on.reserved = 1;
+	EXPECT_EQ(-EINVAL, call_new(VFIO_MULTIFD_CONTINUE, &arg));
+	make_argument(&arg, 0, sizeof(arg.channel_status), 0);
+	arg.channel_status.reserved = 1;
+	EXPECT_EQ(-EINVAL, call_new(VFIO_MULTIFD_CHANNEL_STATUS, &arg));
 }
 
 TEST_F(uapi, setup_values)
@@ -244,7 +258,7 @@ TEST_F(uapi, unknown_calls)
 	int fd = engine_open();
 
 	ASSERT_LE(0, fd);
-	EXPECT_EQ(-ENOTTY, engine_call(fd, _IO(VFIO_MULTIFD_IOC, 11), NULL));
+	EXPECT_EQ(-ENOTTY, engine_call(fd, _IO(VFIO_MULTIFD_IOC, 13), NULL));
 	EXPECT_EQ(-ENOTTY, engine_call(fd, _IO(VFIO_MULTIFD_IOC, 255), NULL));
 	EXPECT_EQ(-ENOTTY, engine_call(fd, _IO(';', 100), NULL));
 	EXPECT_EQ(-ENOTTY, engine_call(fd, _IOR(VFIO_MULTIFD_IOC, 0,

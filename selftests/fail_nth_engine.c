@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Each call of the engine without memory: an error, and then it works */
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
 #include "harness.h"
@@ -173,6 +174,32 @@ static int call_device_status(struct bench *b)
 	return engine_call(b->engine.fd, VFIO_MULTIFD_DEVICE_STATUS, &status);
 }
 
+static int call_channel_status(struct bench *b)
+{
+	struct vfio_multifd_channel_status status = { .argsz = sizeof(status) };
+
+	return engine_call(b->engine.fd, VFIO_MULTIFD_CHANNEL_STATUS, &status);
+}
+
+static int call_continue(struct bench *b)
+{
+	struct vfio_multifd_continue arg = { .argsz = sizeof(arg) };
+
+	return engine_call(b->engine.fd, VFIO_MULTIFD_CONTINUE, &arg);
+}
+
+static int call_mmap(struct bench *b)
+{
+	size_t size = 2 * ENGINE_PACKET;
+	void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
+			 b->engine.fd, 0);
+
+	if (map == MAP_FAILED)
+		return -errno;
+	munmap(map, size);
+	return 0;
+}
+
 static int call_poll(struct bench *b)
 {
 	struct pollfd pollfd = { .fd = b->engine.fd, .events = POLLIN };
@@ -196,6 +223,9 @@ static const struct call calls[] = {
 	{ "GET_CONFIG", prepare_loaded, call_get_config, 0, false },
 	{ "STATUS", prepare_device, call_status, 0, false },
 	{ "DEVICE_STATUS", prepare_device, call_device_status, 0, false },
+	{ "CHANNEL_STATUS", prepare_source, call_channel_status, 0, false },
+	{ "CONTINUE", prepare_device, call_continue, 0, false },
+	{ "mmap", prepare_source, call_mmap, 0, false },
 	{ "poll", prepare_device, call_poll, 0, false },
 	{ "CANCEL", prepare_device, call_cancel, 0, true },
 };

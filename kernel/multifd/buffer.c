@@ -10,10 +10,33 @@
 
 #include "transfer.h"
 
+/* Fills the places of pages that are missing, or not ours alone. */
+static int fill(struct vmfd_buffer *buf, gfp_t zero)
+{
+	unsigned int i;
+
+	for (i = 0; i < buf->nr; i++) {
+		struct page *page = buf->pages[i];
+
+		if (page && page_ref_count(page) == 1)
+			continue;
+		if (page)
+			put_page(page);
+		page = alloc_page(GFP_KERNEL_ACCOUNT | zero);
+		buf->pages[i] = page;
+		if (!page)
+			return -ENOMEM;
+		bvec_set_page(&buf->bvec[i], page, PAGE_SIZE, 0);
+	}
+	return 0;
+}
+
 /**
  * vmfd_buffer_init - get the pages for packets of @size bytes
  * @buf: the buffer, zeroed
  * @size: bytes
+ *
+ * The pages are zero: user space may get to see them.
  *
  * Return: 0 or -ENOMEM.
  */
@@ -23,7 +46,7 @@ int vmfd_buffer_init(struct vmfd_buffer *buf, u32 size)
 	buf->nr = DIV_ROUND_UP(size, PAGE_SIZE);
 	buf->pages = kvcalloc(buf->nr, sizeof(*buf->pages), GFP_KERNEL_ACCOUNT);
 	buf->bvec = kvcalloc(buf->nr, sizeof(*buf->bvec), GFP_KERNEL_ACCOUNT);
-	if (buf->pages && buf->bvec && !vmfd_buffer_renew(buf))
+	if (buf->pages && buf->bvec && !fill(buf, __GFP_ZERO))
 		return 0;
 	vmfd_buffer_destroy(buf);
 	return -ENOMEM;
@@ -57,22 +80,7 @@ void vmfd_buffer_destroy(struct vmfd_buffer *buf)
  */
 int vmfd_buffer_renew(struct vmfd_buffer *buf)
 {
-	unsigned int i;
-
-	for (i = 0; i < buf->nr; i++) {
-		struct page *page = buf->pages[i];
-
-		if (page && page_ref_count(page) == 1)
-			continue;
-		if (page)
-			put_page(page);
-		page = alloc_page(GFP_KERNEL_ACCOUNT);
-		buf->pages[i] = page;
-		if (!page)
-			return -ENOMEM;
-		bvec_set_page(&buf->bvec[i], page, PAGE_SIZE, 0);
-	}
-	return 0;
+	return fill(buf, 0);
 }
 
 /**

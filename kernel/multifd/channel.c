@@ -25,20 +25,10 @@ static int check_socket(struct socket *sock)
 	return 0;
 }
 
-/* All channels of a transfer belong to one network namespace. */
-static bool other_net(struct vmfd_transfer *tr, const struct socket *sock)
-{
-	unsigned int i;
-
-	for (i = 0; i < tr->nr_channels; i++)
-		if (tr->channels[i])
-			return !net_eq(sock_net(tr->channels[i]->sock->sk),
-				       sock_net(sock->sk));
-	return false;
-}
-
 static int insert(struct vmfd_transfer *tr, struct vmfd_channel *ch)
 {
+	struct net *net = sock_net(ch->sock->sk);
+
 	lockdep_assert_held(&tr->lock);
 	if (tr->state != VFIO_MULTIFD_STATE_READY)
 		return -EBADFD;
@@ -46,8 +36,10 @@ static int insert(struct vmfd_transfer *tr, struct vmfd_channel *ch)
 		return -EINVAL;
 	if (tr->channels[ch->id])
 		return -EEXIST;
-	if (other_net(tr, ch->sock))
+	/* All channels of a transfer belong to one network namespace. */
+	if (tr->net && !net_eq(tr->net, net))
 		return -EXDEV;
+	WRITE_ONCE(tr->net, net);	/* netlink looks before it locks */
 	tr->channels[ch->id] = ch;
 	return 0;
 }
@@ -108,6 +100,7 @@ err_free:
 void vmfd_channel_destroy(struct vmfd_channel *ch)
 {
 	vmfd_buffer_destroy(&ch->buf);
+	vmfd_buffer_destroy(&ch->slot);
 	kvfree(ch->config);
 	vmfd_hold_release(&ch->hold);
 	kfree(ch);
@@ -134,6 +127,46 @@ static int start(struct vmfd_transfer *tr, struct vmfd_channel *ch)
 	return ret;
 }
 
+/**
+ * vmfd_channel_do - time goes into something else from now on
+ * @ch: the channel, run by the caller
+ * @what: into what
+ */
+void vmfd_channel_do(struct vmfd_channel *ch, enum vmfd_doing what)
+{
+	u64 now = ktime_get_ns(), since = ch->since;
+
+	WRITE_ONCE(ch->since, now);
+	/* Pairs with vmfd_channel_ns(): the interval is not counted twice. */
+	smp_wmb();
+	if (since)
+		WRITE_ONCE(ch->ns[ch->doing],
+			   ch->ns[ch->doing] + now - since);
+	WRITE_ONCE(ch->doing, what);
+}
+
+/**
+ * vmfd_channel_ns - tell how much time went into something
+ * @ch: the channel, its transfer locked
+ * @what: into what
+ *
+ * Return: ns, to the moment; of a channel that is just changing a little less.
+ */
+u64 vmfd_channel_ns(const struct vmfd_channel *ch, enum vmfd_doing what)
+{
+	enum vmfd_doing doing;
+	u64 ns, since;
+
+	lockdep_assert_held(&ch->tr->lock);
+	doing = READ_ONCE(ch->doing);
+	ns = READ_ONCE(ch->ns[what]);
+	smp_rmb();	/* pairs with vmfd_channel_do() */
+	since = READ_ONCE(ch->since);
+	if (since && doing == what && !vmfd_transfer_over(ch->tr))
+		ns += ktime_get_ns() - since;
+	return ns;
+}
+
 /* Also where the transfer is DONE and cannot fail any more. */
 static int no_memory(struct vmfd_channel *ch)
 {
@@ -148,36 +181,47 @@ static int no_memory(struct vmfd_channel *ch)
 /**
  * vmfd_channel_run - VFIO_MULTIFD_RUN_CHANNEL
  * @tr: the transfer
- * @id: from user space
+ * @arg: checked for size and flags; gets the question to user space, if any
  *
  * Return: 0 or an error, see &struct vfio_multifd_run.
  */
-int vmfd_channel_run(struct vmfd_transfer *tr, u32 id)
+int vmfd_channel_run(struct vmfd_transfer *tr, struct vfio_multifd_run *arg)
 {
 	struct vmfd_channel *ch;
 	int ret;
 
 	mutex_lock(&tr->lock);
-	ch = id < tr->nr_channels ? tr->channels[id] : NULL;
+	ch = arg->id < tr->nr_channels ? tr->channels[arg->id] : NULL;
 	ret = start(tr, ch);
 	mutex_unlock(&tr->lock);
+	if (ret == VMFD_DONE)
+		*arg = (struct vfio_multifd_run) { .id = arg->id };
 	if (ret)
 		goto out;
 
-	if (!ch->buf.pages)
-		ret = vmfd_buffer_init(&ch->buf, tr->packet_size);
-	if (ret)
+	/* after a signal it goes on with what it did */
+	if (!ch->since)
+		vmfd_channel_do(ch, ch->doing);
+	if (!ch->buf.pages && vmfd_buffer_init(&ch->buf, tr->packet_size))
 		ret = no_memory(ch);
-	else if (tr->role == VFIO_MULTIFD_SEND)
-		ret = vmfd_send_run(ch);
 	else
+		ret = vmfd_foreign_hear(ch, arg);
+	if (!ret && tr->role == VFIO_MULTIFD_SEND)
+		ret = vmfd_send_run(ch);
+	else if (!ret)
 		ret = vmfd_receive_run(ch);
+	/* After -EINTR, too: what was answered must not be answered again. */
+	if (ret == VMFD_ASK || ret == VMFD_DONE || ret == -EINTR)
+		vmfd_foreign_tell(ch, arg);
 
+	vmfd_channel_do(ch, ch->doing);
+	if (!ch->ask)
+		WRITE_ONCE(ch->since, 0);
 	mutex_lock(&tr->lock);
 	ch->running = false;
 	mutex_unlock(&tr->lock);
 out:
-	return ret == VMFD_DONE ? 0 : ret;
+	return ret == VMFD_DONE || ret == VMFD_ASK ? 0 : ret;
 }
 
 /* The socket call's own words, or that it is over for another reason. */

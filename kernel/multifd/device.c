@@ -12,22 +12,25 @@
 #include "transfer.h"
 #include <vfio_record.h>
 
-static int check_file(struct vmfd_transfer *tr, struct file *file)
+static int check_file(struct vmfd_transfer *tr, struct file *file, bool foreign)
 {
+	bool send = tr->role == VFIO_MULTIFD_SEND;
+	bool can;
+
 	/*
 	 * A unix socket could hold the transfer's own file in its queue, and
-	 * neither would ever go.
+	 * neither would ever go.  That file itself, and others that may hold
+	 * it, cannot be read or written.
 	 */
 	if (S_ISSOCK(file_inode(file)->i_mode))
 		return -EOPNOTSUPP;
-	if (tr->role == VFIO_MULTIFD_SEND) {
-		if (!(file->f_mode & FMODE_READ))
-			return -EBADF;
-		return file->f_op->read_iter ? 0 : -EOPNOTSUPP;
-	}
-	if (!(file->f_mode & FMODE_WRITE))
+	if (!(file->f_mode & (send ? FMODE_READ : FMODE_WRITE)))
 		return -EBADF;
-	return file->f_op->write_iter ? 0 : -EOPNOTSUPP;
+	if (foreign)
+		can = file->f_mode & (send ? FMODE_CAN_READ : FMODE_CAN_WRITE);
+	else
+		can = send ? !!file->f_op->read_iter : !!file->f_op->write_iter;
+	return can ? 0 : -EOPNOTSUPP;
 }
 
 static int insert(struct vmfd_transfer *tr, struct vmfd_device *dev)
@@ -60,12 +63,20 @@ int vmfd_device_add(struct vmfd_transfer *tr, struct vfio_multifd_device *arg)
 
 	if (!arg->idstr[0] || arg->idstr[VFIO_MULTIFD_IDSTR_SIZE - 1])
 		return -EINVAL;
+	if (arg->flags & VFIO_MULTIFD_DEVICE_PRE_COPY &&
+	    tr->role != VFIO_MULTIFD_SEND)
+		return -EINVAL;
+	if (arg->flags & VFIO_MULTIFD_DEVICE_FOREIGN &&
+	    !PAGE_ALIGNED(tr->packet_size))
+		return -EINVAL;
 
 	dev = kzalloc(sizeof(*dev), GFP_KERNEL_ACCOUNT);
 	if (!dev)
 		return -ENOMEM;
 	xa_init_flags(&dev->seen, XA_FLAGS_ACCOUNT);
 	dev->records = arg->flags & VFIO_MULTIFD_DEVICE_RECORDS;
+	dev->foreign = arg->flags & VFIO_MULTIFD_DEVICE_FOREIGN;
+	dev->pre_copy = arg->flags & VFIO_MULTIFD_DEVICE_PRE_COPY;
 	dev->last_idx = VFIO_MULTIFD_NO_INDEX;
 	dev->instance_id = arg->instance_id;
 	/* strscpy_pad(): the name is compared and sent with its padding. */
@@ -75,7 +86,7 @@ int vmfd_device_add(struct vmfd_transfer *tr, struct vfio_multifd_device *arg)
 	file = fget(arg->fd);
 	if (!file)
 		goto err_free;
-	ret = check_file(tr, file);
+	ret = check_file(tr, file, dev->foreign);
 	if (!ret)
 		ret = vmfd_hold_file(&dev->hold, file);
 	if (ret)
@@ -241,7 +252,8 @@ int vmfd_device_get_config(struct vmfd_transfer *tr,
  * @tr: the transfer
  * @dev: the device
  *
- * Only a file without a position can be read and written by many at once.
+ * Only a file without a position can be read and written by many at once.  What
+ * pre-copy sends again must not be overtaken.
  *
  * Return: whether it can, if the stream is one of records.
  */
@@ -249,7 +261,8 @@ bool vmfd_device_can_order_free(const struct vmfd_transfer *tr,
 				const struct vmfd_device *dev)
 {
 	return tr->features & VFIO_MULTIFD_FEATURE_ORDER_FREE &&
-	       dev->records && dev->hold.file->f_mode & FMODE_STREAM;
+	       dev->records && !dev->foreign && !dev->pre_copy &&
+	       dev->hold.file->f_mode & FMODE_STREAM;
 }
 
 /**

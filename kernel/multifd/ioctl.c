@@ -144,7 +144,9 @@ static int add_device(struct vmfd_transfer *tr, void __user *user)
 {
 	struct vfio_multifd_device arg;
 	int ret = get_arg_with(&arg, sizeof(arg), user,
-			       VFIO_MULTIFD_DEVICE_RECORDS);
+			       VFIO_MULTIFD_DEVICE_RECORDS |
+			       VFIO_MULTIFD_DEVICE_FOREIGN |
+			       VFIO_MULTIFD_DEVICE_PRE_COPY);
 
 	if (!ret && arg.reserved)
 		ret = -EINVAL;
@@ -155,15 +157,23 @@ static int add_device(struct vmfd_transfer *tr, void __user *user)
 static int run_channel(struct vmfd_transfer *tr, void __user *user)
 {
 	struct vfio_multifd_run arg;
-	int ret = get_arg(&arg, sizeof(arg), user);
+	int ret, put;
 
+	ret = get_arg(&arg, sizeof(arg), user);
 	if (!ret && arg.reserved)
 		ret = -EINVAL;
-	return ret ?: vmfd_channel_run(tr, arg.id);
+	if (ret)
+		return ret;
+	ret = vmfd_channel_run(tr, &arg);
+	if (ret && ret != -EINTR)
+		return ret;
+	put = put_arg(&arg, sizeof(arg), user);
+	return put ?: ret;
 }
 
 static int switch_over(struct vmfd_transfer *tr)
 {
+	unsigned int i;
 	int ret = 0;
 
 	mutex_lock(&tr->lock);
@@ -173,9 +183,36 @@ static int switch_over(struct vmfd_transfer *tr)
 		ret = -EINVAL;
 	} else {
 		vmfd_transfer_set_state(tr, VFIO_MULTIFD_STATE_SEALED);
+		for (i = 0; i < tr->nr_devices; i++)
+			tr->devices[i]->paused = false;
 		vmfd_transfer_finish(tr);
 	}
 	vmfd_transfer_unlock(tr);
+	return ret;
+}
+
+static int read_on(struct vmfd_transfer *tr, void __user *user)
+{
+	struct vfio_multifd_continue arg;
+	struct vmfd_device *dev;
+	int ret = get_arg(&arg, sizeof(arg), user);
+
+	if (!ret && arg.reserved)
+		ret = -EINVAL;
+	if (ret)
+		return ret;
+	mutex_lock(&tr->lock);
+	dev = vmfd_device_get(tr, arg.device);
+	if (tr->state != VFIO_MULTIFD_STATE_READY ||
+	    tr->role != VFIO_MULTIFD_SEND) {
+		ret = -EBADFD;
+	} else if (!dev) {
+		ret = -ENOENT;
+	} else {
+		dev->paused = false;
+		vmfd_transfer_changed(tr);
+	}
+	mutex_unlock(&tr->lock);
 	return ret;
 }
 
@@ -230,6 +267,8 @@ static int get_device_status(struct vmfd_transfer *tr, void __user *user)
 	struct vmfd_device *dev;
 	int ret = get_arg(&status, sizeof(status), user);
 
+	if (!ret && status.reserved)
+		ret = -EINVAL;
 	if (ret)
 		return ret;
 	mutex_lock(&tr->lock);
@@ -242,6 +281,36 @@ static int get_device_status(struct vmfd_transfer *tr, void __user *user)
 		status.done = dev->done;
 		status.bytes = dev->bytes;
 		status.packets = dev->packets;
+		status.paused = dev->paused && !dev->readers && !dev->active;
+		dev->wake_packets = status.wake_packets;
+	}
+	mutex_unlock(&tr->lock);
+	return ret ?: put_arg(&status, sizeof(status), user);
+}
+
+static int get_channel_status(struct vmfd_transfer *tr, void __user *user)
+{
+	struct vfio_multifd_channel_status status;
+	struct vmfd_channel *ch = NULL;
+	int ret = get_arg(&status, sizeof(status), user);
+
+	if (!ret && status.reserved)
+		ret = -EINVAL;
+	if (ret)
+		return ret;
+	mutex_lock(&tr->lock);
+	if (status.id < tr->nr_channels)
+		ch = tr->channels[status.id];
+	if (tr->state == VFIO_MULTIFD_STATE_NEW) {
+		ret = -EBADFD;
+	} else if (!ch) {
+		ret = -ENOENT;
+	} else {
+		status.bytes = ch->bytes;
+		status.packets = ch->packets;
+		status.network_ns = vmfd_channel_ns(ch, VMFD_DOING_NETWORK);
+		status.device_ns = vmfd_channel_ns(ch, VMFD_DOING_DEVICE);
+		status.wait_ns = vmfd_channel_ns(ch, VMFD_DOING_WAIT);
 	}
 	mutex_unlock(&tr->lock);
 	return ret ?: put_arg(&status, sizeof(status), user);
@@ -277,6 +346,10 @@ static long vmfd_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return get_status(tr, user);
 	case VFIO_MULTIFD_DEVICE_STATUS:
 		return get_device_status(tr, user);
+	case VFIO_MULTIFD_CONTINUE:
+		return read_on(tr, user);
+	case VFIO_MULTIFD_CHANNEL_STATUS:
+		return get_channel_status(tr, user);
 	case VFIO_MULTIFD_CANCEL:
 		if (arg)
 			return -EINVAL;
@@ -285,6 +358,13 @@ static long vmfd_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	default:
 		return -ENOTTY;
 	}
+}
+
+static int vmfd_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	struct vmfd_transfer *tr = file->private_data;
+
+	return current->mm == tr->mm ? vmfd_foreign_map(tr, vma) : -EIO;
 }
 
 static __poll_t vmfd_poll(struct file *file, poll_table *table)
@@ -336,6 +416,7 @@ const struct file_operations vmfd_ioctl_fops = {
 	.flush		= vmfd_flush,
 	.release	= vmfd_release,
 	.poll		= vmfd_poll,
+	.mmap		= vmfd_mmap,
 	.unlocked_ioctl	= vmfd_ioctl,
 	.compat_ioctl	= compat_ptr_ioctl,
 };

@@ -33,6 +33,7 @@ static int receive_init(struct vmfd_channel *ch)
 	struct vmfd_wire_init *init = &ch->init;
 	int ret;
 
+	vmfd_channel_do(ch, VMFD_DOING_NETWORK);
 	ret = vmfd_channel_recv_bytes(ch, init, sizeof(*init));
 	if (ret)
 		return ret;
@@ -59,6 +60,7 @@ static int receive_kind(struct vmfd_channel *ch)
 	struct vmfd_wire_packet *packet = &ch->packet;
 	int ret;
 
+	vmfd_channel_do(ch, VMFD_DOING_NETWORK);
 	ret = vmfd_channel_recv_bytes(ch, packet, VMFD_WIRE_KIND_SIZE);
 	if (ret)
 		return ret;
@@ -200,6 +202,7 @@ static int find_device(struct vmfd_channel *ch)
 					   be32_to_cpu(ch->packet.instance_id));
 		if (ch->dev || tr->state == VFIO_MULTIFD_STATE_SEALED)
 			return 0;
+		vmfd_channel_do(ch, VMFD_DOING_WAIT);
 		ret = vmfd_transfer_sleep(tr);
 		if (ret)
 			return ret;
@@ -276,6 +279,7 @@ static int receive_data(struct vmfd_channel *ch)
 	struct iov_iter iter;
 	int ret;
 
+	vmfd_channel_do(ch, VMFD_DOING_NETWORK);
 	if (ch->is_config) {
 		ret = vmfd_channel_recv_bytes(ch, ch->config, ch->len);
 	} else {
@@ -318,6 +322,7 @@ static int wait_turn(struct vmfd_channel *ch)
 	bool gap = false;
 	int ret;
 
+	vmfd_channel_do(ch, VMFD_DOING_WAIT);
 	mutex_lock(&tr->lock);
 	ch->waiting = true;
 	for (;;) {
@@ -358,10 +363,17 @@ static int write_failed(struct vmfd_channel *ch, ssize_t err)
  */
 static int write_data(struct vmfd_channel *ch)
 {
+	vmfd_channel_do(ch, VMFD_DOING_DEVICE);
 	while (ch->done < ch->len) {
-		ssize_t ret = vmfd_device_write(ch->dev, &ch->buf, ch->done,
-						ch->len);
+		ssize_t ret;
 
+		if (!ch->dev->foreign)
+			ret = vmfd_device_write(ch->dev, &ch->buf, ch->done,
+						ch->len);
+		else if (!vmfd_foreign_ask(ch, VFIO_MULTIFD_ASK_WRITE, &ret))
+			return VMFD_ASK;
+		else if (ret == -EINTR)
+			continue;
 		if (ret > 0)
 			ch->done += ret;
 		if (ret <= 0 ||
@@ -437,7 +449,8 @@ static const struct {
  * vmfd_receive_run - the receiving side of VFIO_MULTIFD_RUN_CHANNEL
  * @ch: the channel, run by the caller
  *
- * Return: -EINTR after a signal, else what vmfd_transfer_over() says.
+ * Return: -EINTR after a signal, VMFD_ASK for user space to write, else what
+ * vmfd_transfer_over() says.
  */
 int vmfd_receive_run(struct vmfd_channel *ch)
 {

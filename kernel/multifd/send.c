@@ -30,7 +30,7 @@ static int send_init(struct vmfd_channel *ch)
 
 static bool can_read(const struct vmfd_device *dev)
 {
-	return !dev->eof && (!dev->readers || dev->order_free);
+	return !dev->eof && !dev->paused && (!dev->readers || dev->order_free);
 }
 
 static bool can_take_config(const struct vmfd_device *dev)
@@ -66,11 +66,11 @@ static int too_many(struct vmfd_channel *ch)
 	});
 }
 
-static u64 digest(const struct vmfd_channel *ch)
+static u64 digest(struct vmfd_channel *ch)
 {
 	if (ch->is_config)
 		return xxh64(ch->dev->config, ch->len, 0);
-	return vmfd_buffer_digest(&ch->buf, ch->len);
+	return vmfd_buffer_digest(vmfd_foreign_data(ch), ch->len);
 }
 
 static void make_header(struct vmfd_channel *ch)
@@ -100,10 +100,19 @@ static void make_header(struct vmfd_channel *ch)
 }
 
 /*
+ * What a read says that began before the switchover is no end.  Whatever became
+ * of the transfer meanwhile, reading again then tells.
+ */
+static bool is_pause(const struct vmfd_channel *ch, ssize_t len)
+{
+	return ch->dev->pre_copy && !ch->sealed && (!len || len == -ENOMSG);
+}
+
+/*
  * A read that found data makes a packet.  Its idx is given after the read:
  * where order matters there is one reader, where there are many it does not.
  */
-static void took_data(struct vmfd_channel *ch, ssize_t len)
+static void took_data(struct vmfd_channel *ch, ssize_t len, bool again)
 {
 	struct vmfd_transfer *tr = ch->tr;
 	struct vmfd_device *dev = ch->dev;
@@ -111,8 +120,15 @@ static void took_data(struct vmfd_channel *ch, ssize_t len)
 
 	mutex_lock(&tr->lock);
 	was_order_free = dev->order_free;
-	dev->readers--;
-	if (len > 0) {
+	/*
+	 * Who has failed stays a reader: the stream must not come to an end
+	 * before the transfer is told to fail.
+	 */
+	if (len >= 0 || is_pause(ch, len) || again)
+		dev->readers--;
+	if (is_pause(ch, len)) {
+		dev->paused = tr->state == VFIO_MULTIFD_STATE_READY;
+	} else if (len > 0) {
 		if (!dev->next_idx)
 			dev->order_free = vmfd_device_can_order_free(tr, dev) &&
 				vmfd_device_is_order_free(&ch->buf, len);
@@ -125,14 +141,13 @@ static void took_data(struct vmfd_channel *ch, ssize_t len)
 	}
 	if (!was_order_free || dev->eof)
 		vmfd_transfer_changed(tr);
+	vmfd_transfer_check_paused(tr, dev);
 	mutex_unlock(&tr->lock);
 }
 
 static int read_failed(struct vmfd_channel *ch,
 		       enum vfio_multifd_reason reason, ssize_t err)
 {
-	if (vmfd_interrupted(err))
-		return -EINTR;
 	ch->idx = VFIO_MULTIFD_NO_INDEX;
 	return vmfd_transfer_fail(ch->tr, ch, &(struct vmfd_error) {
 		.err = err,
@@ -140,26 +155,58 @@ static int read_failed(struct vmfd_channel *ch,
 	});
 }
 
-static int read_data(struct vmfd_channel *ch)
+static int have_read(struct vmfd_channel *ch, enum vfio_multifd_reason reason,
+		     ssize_t len)
 {
-	enum vfio_multifd_reason reason = VFIO_MULTIFD_REASON_NO_MEMORY;
-	ssize_t len;
+	/* asked once: a signal may come at any time */
+	bool again = vmfd_interrupted(len);
 
-	len = vmfd_buffer_renew(&ch->buf);
-	if (!len) {
-		reason = VFIO_MULTIFD_REASON_DEVICE_READ;
-		len = vmfd_device_read(ch->dev, &ch->buf);
-	}
-	took_data(ch, len);
+	took_data(ch, len, again);
+	ch->phase = VMFD_PHASE_TAKE;
+	if (again)
+		return -EINTR;
+	if (!len || is_pause(ch, len))
+		return 0;
 	if (len < 0)
 		return read_failed(ch, reason, len);
-	if (!len)
-		return 0;
 	/* The config state needs an idx as well. */
 	if (ch->idx >= VFIO_MULTIFD_MAX_PACKETS - 1)
 		return too_many(ch);
 	make_header(ch);
 	return 0;
+}
+
+static int read_data(struct vmfd_channel *ch)
+{
+	enum vfio_multifd_reason reason = VFIO_MULTIFD_REASON_NO_MEMORY;
+	ssize_t len;
+
+	vmfd_channel_do(ch, VMFD_DOING_DEVICE);
+	if (ch->dev->foreign) {
+		ch->phase = VMFD_PHASE_READ;
+		return 0;
+	}
+	len = vmfd_buffer_renew(&ch->buf);
+	if (!len) {
+		reason = VFIO_MULTIFD_REASON_DEVICE_READ;
+		len = vmfd_device_read(ch->dev, &ch->buf);
+	}
+	return have_read(ch, reason, len);
+}
+
+/* A call that a signal has ended is made again. */
+static int read_foreign(struct vmfd_channel *ch)
+{
+	ssize_t len;
+
+	do {
+		if (!vmfd_foreign_ask(ch, VFIO_MULTIFD_ASK_READ, &len))
+			return VMFD_ASK;
+	} while (len == -EINTR);
+	/* without a mapping nothing was read */
+	if (len > 0 && !ch->slot.pages)
+		len = -EFAULT;
+	return have_read(ch, VFIO_MULTIFD_REASON_DEVICE_READ, len);
 }
 
 static void take_config(struct vmfd_channel *ch)
@@ -180,6 +227,7 @@ static int take(struct vmfd_channel *ch)
 	struct vmfd_transfer *tr = ch->tr;
 	int ret;
 
+	vmfd_channel_do(ch, VMFD_DOING_WAIT);
 	mutex_lock(&tr->lock);
 	for (;;) {
 		ch->dev = NULL;
@@ -194,6 +242,7 @@ static int take(struct vmfd_channel *ch)
 			goto out;
 	}
 	vmfd_transfer_begin(ch);
+	ch->sealed = tr->state == VFIO_MULTIFD_STATE_SEALED;
 	if (!can_take_config(ch->dev)) {
 		ch->dev->readers++;
 		mutex_unlock(&tr->lock);
@@ -210,16 +259,19 @@ out:
 
 /*
  * The pages go into the socket by reference.  They are ours alone, nobody
- * writes to them before vmfd_buffer_renew() has seen them come back.
+ * writes to them before vmfd_buffer_renew() has seen them come back.  Those that
+ * user space shares are copied.
  */
 static int send_data(struct vmfd_channel *ch)
 {
+	struct vmfd_buffer *buf = vmfd_foreign_data(ch);
 	struct iov_iter iter;
 
 	if (ch->is_config)
 		return vmfd_channel_send_bytes(ch, ch->dev->config, ch->len, 0);
-	iov_iter_bvec(&iter, ITER_SOURCE, ch->buf.bvec, ch->buf.nr, ch->len);
-	return vmfd_channel_send(ch, &iter, MSG_SPLICE_PAGES);
+	iov_iter_bvec(&iter, ITER_SOURCE, buf->bvec, buf->nr, ch->len);
+	return vmfd_channel_send(ch, &iter,
+				 ch->dev->foreign ? 0 : MSG_SPLICE_PAGES);
 }
 
 static void sent(struct vmfd_channel *ch)
@@ -240,7 +292,8 @@ static void sent(struct vmfd_channel *ch)
  * vmfd_send_run - the sending side of VFIO_MULTIFD_RUN_CHANNEL
  * @ch: the channel, run by the caller
  *
- * Return: -EINTR after a signal, else what vmfd_transfer_over() says.
+ * Return: -EINTR after a signal, VMFD_ASK for user space to read, else what
+ * vmfd_transfer_over() says.
  */
 int vmfd_send_run(struct vmfd_channel *ch)
 {
@@ -259,7 +312,13 @@ int vmfd_send_run(struct vmfd_channel *ch)
 			if (ret)
 				return ret;
 			break;
+		case VMFD_PHASE_READ:
+			ret = read_foreign(ch);
+			if (ret)
+				return ret;
+			break;
 		case VMFD_PHASE_HEADER:
+			vmfd_channel_do(ch, VMFD_DOING_NETWORK);
 			ret = vmfd_channel_send_bytes(ch, &ch->packet,
 						      ch->tr->header_size,
 						      ch->len ? MSG_MORE : 0);

@@ -11,9 +11,13 @@
 
 #include "trace.h"
 
-/* Protects the lists of all transfers and of all files that they use. */
-static DEFINE_MUTEX(vmfd_transfer_list_lock);
-static LIST_HEAD(vmfd_transfer_list);
+/*
+ * Protects the lists of all transfers and of all files that they use.  A
+ * transfer's own lock is taken inside.
+ */
+DEFINE_MUTEX(vmfd_transfer_list_lock);
+LIST_HEAD(vmfd_transfer_list);
+static u64 last_id;
 static LIST_HEAD(vmfd_hold_list);
 
 /**
@@ -77,8 +81,10 @@ struct vmfd_transfer *vmfd_transfer_create(void)
 	mutex_lock(&vmfd_transfer_list_lock);
 	list_for_each_entry(other, &vmfd_transfer_list, node)
 		count += uid_eq(other->uid, tr->uid);
-	if (count < VMFD_MAX_TRANSFERS)
-		list_add(&tr->node, &vmfd_transfer_list);
+	if (count < VMFD_MAX_TRANSFERS) {
+		tr->id = ++last_id;
+		list_add_tail(&tr->node, &vmfd_transfer_list);
+	}
 	mutex_unlock(&vmfd_transfer_list_lock);
 
 	if (count >= VMFD_MAX_TRANSFERS) {
@@ -99,15 +105,15 @@ void vmfd_transfer_destroy(struct vmfd_transfer *tr)
 {
 	unsigned int i;
 
+	mutex_lock(&vmfd_transfer_list_lock);
+	list_del(&tr->node);
+	mutex_unlock(&vmfd_transfer_list_lock);
+
 	for (i = 0; i < tr->nr_channels; i++)
 		if (tr->channels[i])
 			vmfd_channel_destroy(tr->channels[i]);
 	for (i = 0; i < tr->nr_devices; i++)
 		vmfd_device_destroy(tr->devices[i]);
-
-	mutex_lock(&vmfd_transfer_list_lock);
-	list_del(&tr->node);
-	mutex_unlock(&vmfd_transfer_list_lock);
 	mmdrop(tr->mm);
 	kfree(tr);
 }
@@ -237,8 +243,12 @@ static void fail(struct vmfd_transfer *tr, const struct vmfd_channel *ch,
 {
 	lockdep_assert_held(&tr->lock);
 	tr->error = (struct vfio_multifd_status) {
-		/* Errnos of the kernel's own, such as -ERESTARTSYS, stay here. */
-		.error = error->err <= -512 ? -EIO : error->err,
+		/*
+		 * Errnos of the kernel's own, such as -ERESTARTSYS, stay here,
+		 * and so does the one that asks to call again.
+		 */
+		.error = error->err <= -512 || error->err == -EINTR ?
+			 -EIO : error->err,
 		.reason = error->reason,
 		.device = VFIO_MULTIFD_NO_INDEX,
 		.channel = ch ? ch->id : VFIO_MULTIFD_NO_INDEX,
@@ -310,10 +320,28 @@ void vmfd_transfer_progress(struct vmfd_channel *ch)
 
 	lockdep_assert_held(&ch->tr->lock);
 	trace_vmfd_packet(ch);
+	ch->packets++;
+	ch->bytes += bytes;
 	ch->dev->packets++;
 	ch->dev->bytes += bytes;
 	ch->tr->packets++;
 	ch->tr->bytes += bytes;
+	if (ch->dev->packets == ch->dev->wake_packets)
+		vmfd_transfer_event(ch->tr);
+	vmfd_transfer_check_paused(ch->tr, ch->dev);
+}
+
+/**
+ * vmfd_transfer_check_paused - tell of a device of which all is sent for now
+ * @tr: the transfer, locked
+ * @dev: the device, of which something was read or sent
+ */
+void vmfd_transfer_check_paused(struct vmfd_transfer *tr,
+				struct vmfd_device *dev)
+{
+	lockdep_assert_held(&tr->lock);
+	if (dev->paused && !dev->readers && !dev->active)
+		vmfd_transfer_event(tr);
 }
 
 /**

@@ -20,6 +20,7 @@
 enum {
 	VMFD_MAX_TRANSFERS = 128,	/* per user */
 	VMFD_DONE = 1,			/* no error, and no more work */
+	VMFD_ASK = 2,			/* no error, and a question to user space */
 };
 
 /* A file that a transfer uses, so that no other transfer takes it as well. */
@@ -48,11 +49,14 @@ struct vmfd_device {
 	loff_t pos;		/* owned by whoever reads or has the turn */
 	bool records;		/* many may read or write the file at once */
 	bool order_free;	/* ... and do, as packet 0 says */
+	bool foreign;		/* user space reads or writes the file */
+	bool pre_copy;		/* sent: nothing to read may be a pause */
 
 	u32 next_idx;		/* sent: next to give, in order: next to load */
 	u32 packets;		/* sent, or loaded */
 	u32 active;		/* sent: taken and not yet on the socket */
 	u32 readers;		/* sent: threads that read the file */
+	bool paused;		/* sent: the file has no more for now */
 	bool eof;		/* sent: the file has no more */
 	bool config_taken;	/* the config state is on its way, or came */
 	bool done;
@@ -61,6 +65,7 @@ struct vmfd_device {
 	u32 max_idx;		/* loaded: highest that came so far */
 	struct xarray seen;	/* loaded: every idx that came, a bit each */
 	u64 bytes;
+	u64 wake_packets;	/* poll() tells of so many; 0: of none */
 
 	void *config;		/* NULL: not set, or not here yet */
 	u32 config_size;
@@ -69,6 +74,7 @@ struct vmfd_device {
 enum vmfd_phase {
 	VMFD_PHASE_INIT,	/* the channel's first bytes */
 	VMFD_PHASE_TAKE,	/* sending: find work */
+	VMFD_PHASE_READ,	/* sending: have user space read */
 	VMFD_PHASE_KIND,	/* receiving: the first bytes of a packet */
 	VMFD_PHASE_HEADER,	/* (the rest of) the header */
 	VMFD_PHASE_CLAIM,	/* receiving: find the device, note the idx */
@@ -76,6 +82,14 @@ enum vmfd_phase {
 	VMFD_PHASE_LOAD,	/* receiving: wait for the turn, write the file */
 	VMFD_PHASE_RAM,		/* receiving: the header of a packet of RAM */
 	VMFD_PHASE_SKIP,	/* receiving: the rest of such a packet */
+};
+
+/* What a channel's time goes into */
+enum vmfd_doing {
+	VMFD_DOING_WAIT,
+	VMFD_DOING_NETWORK,
+	VMFD_DOING_DEVICE,
+	VMFD_DOINGS,
 };
 
 /*
@@ -91,12 +105,23 @@ struct vmfd_channel {
 
 	bool running;
 	bool waiting;		/* for the turn of @packet; transfer's lock */
+	u64 bytes;		/* done; transfer's lock */
+	u64 packets;		/* done; transfer's lock */
+	u64 ns[VMFD_DOINGS];	/* written by the owner, read by all */
+	enum vmfd_doing doing;
+	u64 since;		/* ns: when it began to do that */
 
 	enum vmfd_phase phase;
 	size_t done;		/* bytes of this phase that are through */
 	u64 began;		/* ns: when the packet was */
-	struct vmfd_buffer buf;
+	struct vmfd_buffer buf;	/* receiving: mapped by user space */
+	struct vmfd_buffer slot; /* sending: mapped by user space */
 	struct vmfd_device *dev;
+	bool sealed;		/* sending: the transfer was when it took @dev */
+	enum vfio_multifd_ask ask; /* the open question */
+	u32 questions;		/* so far, with this one */
+	bool answered;		/* ... with @answer */
+	s64 answer;
 	u32 idx;
 	u32 len;		/* bytes of data in the packet, or to skip */
 	bool is_config;
@@ -114,6 +139,7 @@ struct vmfd_channel {
  */
 struct vmfd_transfer {
 	struct list_head node;	/* vmfd_transfer_list */
+	u64 id;			/* tells transfers apart, for netlink */
 	kuid_t uid;
 	struct mm_struct *mm;	/* of the opener, only compared (mmgrab) */
 	fl_owner_t owner;	/* file table of the opener, only compared */
@@ -131,6 +157,7 @@ struct vmfd_transfer {
 	struct mutex lock;
 	enum vfio_multifd_state state;
 	struct vfio_multifd_status error;	/* the first one's fields */
+	struct net *net;	/* of the first channel, which keeps it; or NULL */
 	struct vmfd_channel *channels[VFIO_MULTIFD_MAX_CHANNELS];
 	struct vmfd_device *devices[VFIO_MULTIFD_MAX_DEVICES];
 	u32 nr_devices;
@@ -162,6 +189,8 @@ static inline bool vmfd_interrupted(ssize_t err)
 }
 
 /* transfer.c */
+extern struct mutex vmfd_transfer_list_lock;
+extern struct list_head vmfd_transfer_list;
 struct vmfd_transfer *vmfd_transfer_create(void);
 void vmfd_transfer_destroy(struct vmfd_transfer *tr);
 void vmfd_transfer_changed(struct vmfd_transfer *tr);
@@ -176,6 +205,8 @@ int vmfd_transfer_fail(struct vmfd_transfer *tr, const struct vmfd_channel *ch,
 void vmfd_transfer_cancel(struct vmfd_transfer *tr);
 void vmfd_transfer_begin(struct vmfd_channel *ch);
 void vmfd_transfer_progress(struct vmfd_channel *ch);
+void vmfd_transfer_check_paused(struct vmfd_transfer *tr,
+				struct vmfd_device *dev);
 void vmfd_transfer_device_done(struct vmfd_transfer *tr,
 			       struct vmfd_device *dev);
 void vmfd_transfer_finish(struct vmfd_transfer *tr);
@@ -211,12 +242,24 @@ u64 vmfd_buffer_digest(const struct vmfd_buffer *buf, size_t len);
 int vmfd_channel_add(struct vmfd_transfer *tr,
 		     const struct vfio_multifd_channel *arg);
 void vmfd_channel_destroy(struct vmfd_channel *ch);
-int vmfd_channel_run(struct vmfd_transfer *tr, u32 id);
+int vmfd_channel_run(struct vmfd_transfer *tr, struct vfio_multifd_run *arg);
+u64 vmfd_channel_ns(const struct vmfd_channel *ch, enum vmfd_doing what);
+void vmfd_channel_do(struct vmfd_channel *ch, enum vmfd_doing what);
 int vmfd_channel_send(struct vmfd_channel *ch, struct iov_iter *iter, int flags);
 int vmfd_channel_recv(struct vmfd_channel *ch, struct iov_iter *iter);
 int vmfd_channel_send_bytes(struct vmfd_channel *ch, void *bytes, size_t len,
 			    int flags);
 int vmfd_channel_recv_bytes(struct vmfd_channel *ch, void *bytes, size_t len);
+
+/* foreign.c */
+int vmfd_foreign_map(struct vmfd_transfer *tr, struct vm_area_struct *vma);
+int vmfd_foreign_hear(struct vmfd_channel *ch,
+		      const struct vfio_multifd_run *arg);
+void vmfd_foreign_tell(const struct vmfd_channel *ch,
+		       struct vfio_multifd_run *arg);
+bool vmfd_foreign_ask(struct vmfd_channel *ch, enum vfio_multifd_ask ask,
+		      ssize_t *answer);
+struct vmfd_buffer *vmfd_foreign_data(struct vmfd_channel *ch);
 
 /* send.c, receive.c: the loops of RUN_CHANNEL */
 int vmfd_send_run(struct vmfd_channel *ch);

@@ -14,7 +14,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define VFIO_MULTIFD_API_VERSION	1
+#define VFIO_MULTIFD_API_VERSION	2
 
 #define VFIO_MULTIFD_UUID_SIZE		16	/* bytes */
 #define VFIO_MULTIFD_IDSTR_SIZE		256	/* bytes, with the final NUL */
@@ -112,10 +112,11 @@ enum vfio_multifd_reason {
 
 /*
  * Every structure starts with @argsz, the size that the caller knows, and
- * @flags.  A shorter @argsz than the structure's first version is -EINVAL, a
- * longer one is taken if it is zero behind what the kernel knows, else -E2BIG.
- * What the kernel gives back has the size that it knows in @argsz.  Unknown
- * @flags and reserved fields that are not zero are -EINVAL.
+ * @flags.  A shorter @argsz than the structure's first one in this
+ * VFIO_MULTIFD_API_VERSION is -EINVAL, a longer one is taken if it is zero behind
+ * what the kernel knows, else -E2BIG.  What the kernel gives back has the size that
+ * it knows in @argsz.  Unknown @flags and reserved fields that are not zero are
+ * -EINVAL.
  *
  * Errors that every call can give: -EIO from a process that did not open the
  * file, -EBADFD where the state does not allow the call, -EFAULT, -ENOMEM.
@@ -215,10 +216,27 @@ struct vfio_multifd_channel {
  */
 #define VFIO_MULTIFD_DEVICE_RECORDS	_BITUL(0)
 
+/*
+ * The caller reads or writes the file itself when VFIO_MULTIFD_RUN_CHANNEL asks
+ * for it, since the file has only what read(2) and write(2) call.  The packets of
+ * such a device are read and loaded in order.  The packet size has to be whole
+ * pages of this machine.
+ */
+#define VFIO_MULTIFD_DEVICE_FOREIGN	_BITUL(1)
+
+/*
+ * For VFIO_MULTIFD_SEND: before VFIO_MULTIFD_SWITCHOVER a read that gives
+ * -ENOMSG, or nothing, is the end of what there is for now.  The device then is
+ * paused until VFIO_MULTIFD_CONTINUE or VFIO_MULTIFD_SWITCHOVER, which is to be
+ * called once it is in STOP_COPY: what a read gives that begins from then on is
+ * the last of it, and nothing is the end.
+ */
+#define VFIO_MULTIFD_DEVICE_PRE_COPY	_BITUL(2)
+
 /**
  * struct vfio_multifd_device - hand over a migration data fd
  * @argsz: size of this structure
- * @flags: VFIO_MULTIFD_DEVICE_RECORDS or 0
+ * @flags: VFIO_MULTIFD_DEVICE_*
  * @fd: data fd, readable for SEND and writable for RECV
  * @instance_id: tells devices with one @idstr apart, normally 0
  * @index: out: names the device in the other calls
@@ -226,9 +244,10 @@ struct vfio_multifd_channel {
  * @idstr: the device's name, NUL-terminated, not empty
  *
  * Errors: -EBADF (also: not open for the role's direction), -EOPNOTSUPP (the
- * file lacks read_iter or write_iter, or is a socket), -EBUSY (a transfer holds
- * this file), -EEXIST (name and instance taken), -ENOSPC (too many devices),
- * -EINVAL.  After -EFAULT the device may be in the transfer all the same.
+ * file lacks read_iter or write_iter, with VFIO_MULTIFD_DEVICE_FOREIGN any way
+ * to be read or written, or is a socket), -EBUSY (a transfer holds this file),
+ * -EEXIST (name and instance taken), -ENOSPC (too many devices), -EINVAL.  After
+ * -EFAULT the device may be in the transfer all the same.
  * Context: READY; channels may run already.
  */
 struct vfio_multifd_device {
@@ -244,23 +263,61 @@ struct vfio_multifd_device {
 #define VFIO_MULTIFD_ADD_DEVICE		_IO(VFIO_MULTIFD_IOC, 3)
 
 /**
+ * enum vfio_multifd_ask - what a channel needs its caller for
+ * @VFIO_MULTIFD_ASK_NOTHING: nothing
+ * @VFIO_MULTIFD_ASK_READ: read(2) from the device's file into the mapping
+ * @VFIO_MULTIFD_ASK_WRITE: write(2) to the device's file from the mapping
+ */
+enum vfio_multifd_ask {
+	VFIO_MULTIFD_ASK_NOTHING	= 0,
+	VFIO_MULTIFD_ASK_READ		= 1,
+	VFIO_MULTIFD_ASK_WRITE		= 2,
+};
+
+/**
  * struct vfio_multifd_run - do a channel's work on the calling thread
  * @argsz: size of this structure
  * @flags: must be 0
  * @id: the channel's id
+ * @ask: out: enum vfio_multifd_ask; in: what @result answers
+ * @number: out: tells the question from others; in: the same
  * @reserved: must be 0
+ * @device: out: index of the device that is asked for; in: the same
+ * @offset: out: where the bytes belong, or are, in the channel's mapping; in:
+ *	the same
+ * @size: out: bytes to write, or at most to read; in: the same
+ * @result: in: what read(2) or write(2) gave: bytes, or a negative errno
  *
  * Returns 0 when the channel has no more work: the transfer is DONE.  Else
  * the transfer's first error (vfio_multifd_status tells it from an error of
  * this call), or -EINTR after a signal: nothing is lost, call again.  -ENOENT:
- * no such channel.  -EBUSY: another thread runs it.
+ * no such channel.  -EBUSY: another thread runs or maps it.
+ *
+ * Only for devices that are VFIO_MULTIFD_DEVICE_FOREIGN it also returns 0 with a
+ * question in @ask.  The next call for this channel repeats it, with @result, or
+ * has VFIO_MULTIFD_ASK_NOTHING there and gets it again.  An answer to another
+ * question than the open one, or with a @result above @size, is -EINVAL.  -EINTR
+ * also brings what is to be asked for next, VFIO_MULTIFD_ASK_NOTHING if the answer
+ * was taken.  A file that is non-blocking must be waited for by the caller.
+ *
+ * mmap() of the transfer's file, MAP_SHARED, at offset @id times packet_size and
+ * packet_size long, gives a channel's mapping.  It can be had while no thread
+ * runs the channel (else -EBUSY), by the opener (else -EIO), and has to be
+ * unmapped for the transfer to be given back.
+ *
  * Context: READY, SEALED, DONE; sleeps until the end.
  */
 struct vfio_multifd_run {
 	__u32 argsz;
 	__u32 flags;
 	__u32 id;
+	__u32 ask;
+	__u32 number;
 	__u32 reserved;
+	__u32 device;
+	__u32 size;
+	__aligned_u64 offset;
+	__aligned_s64 result;
 };
 
 #define VFIO_MULTIFD_RUN_CHANNEL	_IO(VFIO_MULTIFD_IOC, 4)
@@ -320,7 +377,8 @@ struct vfio_multifd_config {
  * @devices_done: out: devices whose every packet was sent, or loaded
  *
  * poll() is EPOLLIN when the state or @devices_done has changed since the last
- * call, EPOLLERR while FAILED.  Context: any state; does not wait.
+ * call, a device was paused, or one has come to its @wake_packets; EPOLLERR while
+ * FAILED.  Context: any state; does not wait.
  */
 struct vfio_multifd_status {
 	__u32 argsz;
@@ -349,6 +407,13 @@ struct vfio_multifd_status {
  * @done: out: 1 when every packet was sent, or loaded
  * @bytes: out: data bytes done, without headers and config state
  * @packets: out: packets done, with the config state's
+ * @wake_packets: in: poll() is to tell when so many packets are done, or 0
+ * @paused: out: 1 when the device is paused, and all that was read is sent
+ * @reserved: must be 0
+ *
+ * poll() also tells of a device that has become @paused.  What it tells is
+ * forgotten by VFIO_MULTIFD_STATUS alone, so that comes before this.  Each call
+ * sets @wake_packets anew.
  *
  * Errors: -ENOENT (no such device).  Context: any state but NEW.
  */
@@ -359,6 +424,9 @@ struct vfio_multifd_device_status {
 	__u32 done;
 	__aligned_u64 bytes;
 	__aligned_u64 packets;
+	__aligned_u64 wake_packets;
+	__u32 paused;
+	__u32 reserved;
 };
 
 #define VFIO_MULTIFD_DEVICE_STATUS	_IO(VFIO_MULTIFD_IOC, 9)
@@ -372,5 +440,56 @@ struct vfio_multifd_device_status {
  * so.  Context: any state.
  */
 #define VFIO_MULTIFD_CANCEL		_IO(VFIO_MULTIFD_IOC, 10)
+
+/**
+ * struct vfio_multifd_continue - read on from a device that is paused
+ * @argsz: size of this structure
+ * @flags: must be 0
+ * @device: index of the device
+ * @reserved: must be 0
+ *
+ * Without effect on a device that is not paused.  Errors: -ENOENT (no such
+ * device).  Context: role SEND, READY.
+ */
+struct vfio_multifd_continue {
+	__u32 argsz;
+	__u32 flags;
+	__u32 device;
+	__u32 reserved;
+};
+
+#define VFIO_MULTIFD_CONTINUE		_IO(VFIO_MULTIFD_IOC, 11)
+
+/**
+ * struct vfio_multifd_channel_status - what a channel's time went into
+ * @argsz: size of this structure
+ * @flags: must be 0
+ * @id: the channel's id
+ * @reserved: must be 0
+ * @bytes: out: data bytes done, without headers and config state
+ * @packets: out: packets done
+ * @network_ns: out: time in calls of the socket
+ * @device_ns: out: time in reading or writing devices
+ * @wait_ns: out: time without a packet, or in front of a device whose turn it
+ *	was for another packet
+ *
+ * Time that a thread spends outside of VFIO_MULTIFD_RUN_CHANNEL counts for what
+ * it was asked for.
+ *
+ * Errors: -ENOENT (no such channel).  Context: any state but NEW.
+ */
+struct vfio_multifd_channel_status {
+	__u32 argsz;
+	__u32 flags;
+	__u32 id;
+	__u32 reserved;
+	__aligned_u64 bytes;
+	__aligned_u64 packets;
+	__aligned_u64 network_ns;
+	__aligned_u64 device_ns;
+	__aligned_u64 wait_ns;
+};
+
+#define VFIO_MULTIFD_CHANNEL_STATUS	_IO(VFIO_MULTIFD_IOC, 12)
 
 #endif /* _UAPI_LINUX_VFIO_MULTIFD_H */

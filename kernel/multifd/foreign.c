@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Devices whose files have no more than ->read() and ->write(), which only user
+ * space can call.  The thread that runs a channel is asked to do so: it gets out
+ * of RUN_CHANNEL with a question, and comes back with the answer.
+ *
+ * The bytes are in pages that the channel and its caller share.  At the
+ * destination these are the channel's own, which the socket fills.  At the source
+ * they are others, since the channel's own are the socket's, too, until the peer
+ * has them, and user space must not write to those: sending copies them.
+ */
+
+#include <linux/mm.h>
+
+#include "transfer.h"
+
+/**
+ * vmfd_foreign_data - tell where the data of a channel's packet is
+ * @ch: the channel, run by the caller; it has a device
+ *
+ * Return: the buffer.
+ */
+struct vmfd_buffer *vmfd_foreign_data(struct vmfd_channel *ch)
+{
+	if (ch->tr->role == VFIO_MULTIFD_SEND && ch->dev->foreign)
+		return &ch->slot;
+	return &ch->buf;
+}
+
+/* The open question: all of it follows from where the packet stands. */
+static void question(const struct vmfd_channel *ch,
+		     struct vfio_multifd_run *arg)
+{
+	u32 size = ch->tr->packet_size;
+
+	*arg = (struct vfio_multifd_run) {
+		.id = ch->id,
+		.ask = ch->ask,
+	};
+	if (!ch->ask)
+		return;
+	arg->number = ch->questions;
+	arg->device = ch->dev->index;
+	arg->offset = (u64)ch->id * size;
+	arg->size = size;
+	if (ch->ask == VFIO_MULTIFD_ASK_WRITE) {
+		arg->offset += ch->done;
+		arg->size = ch->len - ch->done;
+	}
+}
+
+/**
+ * vmfd_foreign_tell - put the open question, or that there is none
+ * @ch: the channel, run by the caller
+ * @arg: out: what user space gets
+ */
+void vmfd_foreign_tell(const struct vmfd_channel *ch,
+		       struct vfio_multifd_run *arg)
+{
+	question(ch, arg);
+}
+
+/**
+ * vmfd_foreign_hear - take an answer
+ * @ch: the channel, run by the caller
+ * @arg: from user space
+ *
+ * Return: 0, VMFD_ASK when the question is still open, or -EINVAL for an answer
+ * to none, or to another one.
+ */
+int vmfd_foreign_hear(struct vmfd_channel *ch,
+		      const struct vfio_multifd_run *arg)
+{
+	struct vfio_multifd_run open;
+
+	question(ch, &open);
+	if (!arg->ask)
+		return ch->ask ? VMFD_ASK : 0;
+	if (arg->ask != open.ask || arg->number != open.number ||
+	    arg->device != open.device ||
+	    arg->offset != open.offset || arg->size != open.size ||
+	    arg->result > (s64)open.size || arg->result < -MAX_ERRNO)
+		return -EINVAL;
+	ch->answer = arg->result;
+	ch->answered = true;
+	return 0;
+}
+
+/**
+ * vmfd_foreign_ask - have user space read or write
+ * @ch: the channel, run by the caller
+ * @ask: what is to be done
+ * @answer: out: bytes, or a negative errno
+ *
+ * Return: true if there is an answer; else VMFD_ASK must get to user space, and
+ * this must be called again then.
+ */
+bool vmfd_foreign_ask(struct vmfd_channel *ch, enum vfio_multifd_ask ask,
+		      ssize_t *answer)
+{
+	if (!ch->answered) {
+		ch->ask = ask;
+		ch->questions++;
+		return false;
+	}
+	ch->ask = VFIO_MULTIFD_ASK_NOTHING;
+	ch->answered = false;
+	*answer = ch->answer;
+	return true;
+}
+
+static int insert(struct vmfd_channel *ch, struct vm_area_struct *vma)
+{
+	struct vmfd_buffer *buf = &ch->buf;
+	unsigned long nr;
+	int ret;
+
+	if (ch->tr->role == VFIO_MULTIFD_SEND)
+		buf = &ch->slot;
+	if (!buf->pages) {
+		ret = vmfd_buffer_init(buf, ch->tr->packet_size);
+		if (ret)
+			return ret;
+	}
+	/*
+	 * Nobody's but the opener's: a child would keep the transfer.  VM_IO,
+	 * so that MADV_DOFORK cannot change that.
+	 */
+	vm_flags_set(vma, VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
+	nr = buf->nr;
+	return vm_insert_pages(vma, vma->vm_start, buf->pages, &nr);
+}
+
+/**
+ * vmfd_foreign_map - mmap() of a channel
+ * @tr: the transfer
+ * @vma: the new mapping
+ *
+ * Return: 0 or an error, see &struct vfio_multifd_run.
+ */
+int vmfd_foreign_map(struct vmfd_transfer *tr, struct vm_area_struct *vma)
+{
+	unsigned long size = vma->vm_end - vma->vm_start;
+	struct vmfd_channel *ch = NULL;
+	unsigned long id, pages;
+	int ret;
+
+	if (!(vma->vm_flags & VM_SHARED))
+		return -EINVAL;
+
+	mutex_lock(&tr->lock);
+	pages = tr->packet_size >> PAGE_SHIFT;
+	if (tr->state != VFIO_MULTIFD_STATE_READY &&
+	    tr->state != VFIO_MULTIFD_STATE_SEALED) {
+		ret = -EBADFD;
+	} else if (size != tr->packet_size || vma->vm_pgoff % pages) {
+		ret = -EINVAL;
+	} else {
+		id = vma->vm_pgoff / pages;
+		if (id < tr->nr_channels)
+			ch = tr->channels[id];
+		ret = !ch ? -ENOENT : ch->running ? -EBUSY : 0;
+	}
+	if (!ret)
+		ch->running = true;
+	mutex_unlock(&tr->lock);
+	if (ret)
+		return ret;
+
+	ret = insert(ch, vma);
+
+	mutex_lock(&tr->lock);
+	ch->running = false;
+	mutex_unlock(&tr->lock);
+	return ret;
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Who runs a channel and reads and writes the files of devices for it */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "answer.h"
+
+int answer_run(int fd, struct vfio_multifd_run *run)
+{
+	run->argsz = sizeof(*run);
+	run->flags = 0;
+	return engine_call(fd, VFIO_MULTIFD_RUN_CHANNEL, run);
+}
+
+/* MAP_FAILED and errno if there is none */
+uint8_t *answer_map(int fd, uint32_t id, uint32_t size)
+{
+	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
+		    (off_t)id * size);
+}
+
+static int64_t act(struct answer *answer, const struct vfio_multifd_run *run)
+{
+	uint8_t *at = answer->map + run->offset % ENGINE_PACKET;
+	int file = answer->file[run->device];
+	size_t size = run->size;
+	ssize_t ret;
+
+	if (answer->most && size > answer->most)
+		size = answer->most;
+	if (run->ask == VFIO_MULTIFD_ASK_READ)
+		ret = read(file, at, size);
+	else
+		ret = write(file, at, size);
+	if (ret < 0)
+		return -errno;
+	return ret ? ret : answer->last;
+}
+
+static void *serve(void *arg)
+{
+	struct answer *answer = arg;
+	struct vfio_multifd_run run = { .id = answer->id };
+
+	do {
+		answer->ret = answer_run(answer->fd, &run);
+		if (answer->ret == -EINTR)
+			continue;
+		if (answer->ret || !run.ask)
+			return NULL;
+		answer->questions++;
+		run.result = act(answer, &run);
+	} while (1);
+}
+
+/* Its transfer has packets of ENGINE_PACKET bytes. */
+void answer_start(struct answer *answer)
+{
+	answer->map = answer_map(answer->fd, answer->id, ENGINE_PACKET);
+	if (answer->map == MAP_FAILED ||
+	    pthread_create(&answer->thread, NULL, serve, answer))
+		abort();
+}
+
+int answer_join(struct answer *answer)
+{
+	pthread_join(answer->thread, NULL);
+	munmap(answer->map, ENGINE_PACKET);
+	return answer->ret;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Who runs a channel and reads and writes the files of devices for it */
+#ifndef SELFTESTS_ANSWER_H
+#define SELFTESTS_ANSWER_H
+
+#include <pthread.h>
+#include <stdint.h>
+#include <linux/vfio_multifd.h>
+
+#include "engine.h"
+
+/**
+ * struct answer - a channel's thread
+ * @fd: the transfer
+ * @id: the channel's id
+ * @file: the devices' files, by index
+ * @most: bytes that are read or written at once, or 0
+ * @last: a negative errno in place of a read of nothing, or 0
+ * @questions: how many there were
+ * @ret: what RUN_CHANNEL returned last
+ * @map: the channel's mapping
+ */
+struct answer {
+	int fd;
+	uint32_t id;
+	const int *file;
+	size_t most;
+	int last;
+	unsigned int questions;
+	int ret;
+	uint8_t *map;
+	pthread_t thread;
+};
+
+int answer_run(int fd, struct vfio_multifd_run *run);
+uint8_t *answer_map(int fd, uint32_t id, uint32_t size);
+void answer_start(struct answer *answer);
+int answer_join(struct answer *answer);
+
+#endif /* SELFTESTS_ANSWER_H */
