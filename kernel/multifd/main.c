@@ -8,6 +8,7 @@
 
 #define CREATE_TRACE_POINTS
 #include "trace.h"
+#include "transfer.h"
 
 static struct miscdevice vmfd_misc = {
 	.minor	= MISC_DYNAMIC_MINOR,
@@ -15,7 +16,27 @@ static struct miscdevice vmfd_misc = {
 	.fops	= &vmfd_ioctl_fops,
 	.mode	= 0660,
 };
-module_misc_device(vmfd_misc);
+
+static int __init vmfd_init(void)
+{
+	int ret;
+
+	ret = vmfd_netlink_init();
+	if (ret)
+		return ret;
+	ret = misc_register(&vmfd_misc);
+	if (ret)
+		vmfd_netlink_exit();
+	return ret;
+}
+module_init(vmfd_init);
+
+static void __exit vmfd_exit(void)
+{
+	misc_deregister(&vmfd_misc);
+	vmfd_netlink_exit();
+}
+module_exit(vmfd_exit);
 
 MODULE_DESCRIPTION("VFIO device state over parallel TCP channels");
 MODULE_LICENSE("GPL");

@@ -150,6 +150,7 @@ void vmfd_transfer_set_state(struct vmfd_transfer *tr,
 	lockdep_assert_held(&tr->lock);
 	WRITE_ONCE(tr->state, state);
 	trace_vmfd_state(tr);
+	vmfd_netlink_notify(tr);
 }
 
 /**

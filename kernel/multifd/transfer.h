@@ -265,6 +265,11 @@ struct vmfd_buffer *vmfd_foreign_data(struct vmfd_channel *ch);
 int vmfd_send_run(struct vmfd_channel *ch);
 int vmfd_receive_run(struct vmfd_channel *ch);
 
+/* netlink.c */
+int vmfd_netlink_init(void);
+void vmfd_netlink_exit(void);
+void vmfd_netlink_notify(const struct vmfd_transfer *tr);
+
 /* ioctl.c */
 extern const struct file_operations vmfd_ioctl_fops;
 
