@@ -36,6 +36,7 @@ extern "C" {
 #define VMF_DEFAULT_PORT	"7747"
 #define VMF_MIN_TIMEOUT		3u	/* seconds: a few heartbeats */
 #define VMF_MAX_TIMEOUT		3600u
+#define VMF_MIN_BANDWIDTH	65536u	/* bytes per second */
 #define VMF_TEXT_SIZE		512	/* bytes, with the final NUL */
 
 /**
@@ -85,6 +86,16 @@ VMF_API int vmf_device_set_state(int fd, uint32_t state, int *data_fd);
 /* "RUNNING" and so on; "?" for a number that is no state. */
 VMF_API const char *vmf_device_state_name(uint32_t state);
 
+/* Bytes that the device would give in STOP_COPY, at most. */
+VMF_API int vmf_device_data_size(int fd, uint64_t *size);
+
+/*
+ * Of a device in PRE_COPY: bytes that have to move before the stop, and others
+ * that could.
+ */
+VMF_API int vmf_device_precopy_info(int data_fd, uint64_t *initial,
+				    uint64_t *dirty);
+
 VMF_API int vmf_device_reset(int fd);
 
 /*
@@ -102,7 +113,10 @@ struct vmf_engine;
 VMF_API int vmf_engine_open(struct vmf_engine **engine,
 			    struct vmf_error *error);
 
-/* Cancels, joins the channels' threads and gives everything back. */
+/*
+ * Cancels, joins the channels' threads and gives everything back: nothing of it
+ * if a device's driver keeps one of the threads for more than 5 seconds.
+ */
 VMF_API void vmf_engine_close(struct vmf_engine *engine);
 
 /* poll() it for POLLIN and POLLERR, then ask vmf_engine_status(). */
@@ -120,10 +134,21 @@ VMF_API int vmf_engine_setup(struct vmf_engine *engine,
 VMF_API int vmf_engine_add_channel(struct vmf_engine *engine, int fd,
 				   uint32_t id, struct vmf_error *error);
 
-/* @index: out: names the device in the other calls */
+/*
+ * @flags: 0 or VFIO_MULTIFD_DEVICE_PRE_COPY
+ * @index: out: names the device in the other calls
+ *
+ * A file that the kernel cannot read or write by itself is read or written by the
+ * threads of the channels.
+ */
 VMF_API int vmf_engine_add_device(struct vmf_engine *engine, int data_fd,
-				  const char *idstr, uint32_t instance_id,
-				  uint32_t *index, struct vmf_error *error);
+				  uint32_t flags, const char *idstr,
+				  uint32_t instance_id, uint32_t *index,
+				  struct vmf_error *error);
+
+/* Reads on from a device that is paused. */
+VMF_API int vmf_engine_continue(struct vmf_engine *engine, uint32_t index,
+				struct vmf_error *error);
 
 VMF_API int vmf_engine_switchover(struct vmf_engine *engine,
 				  struct vmf_error *error);
@@ -140,7 +165,9 @@ VMF_API int vmf_engine_get_config(struct vmf_engine *engine, uint32_t index,
 VMF_API int vmf_engine_status(struct vmf_engine *engine,
 			      struct vfio_multifd_status *status);
 
+/* @wake_packets: the engine's fd is to tell when so many are done, or 0 */
 VMF_API int vmf_engine_device_status(struct vmf_engine *engine, uint32_t index,
+				     uint64_t wake_packets,
 				     struct vfio_multifd_device_status *status);
 
 /* Puts why a transfer is FAILED into words: device, channel, idx, reason. */
@@ -175,7 +202,8 @@ struct vmf_device {
  * enum vmf_event - what the VMM is told, in this order
  * @VMF_EVENT_LISTENING: destination only; text: HOST:PORT
  * @VMF_EVENT_NEGOTIATED: both ends agreed, all channels stand
- * @VMF_EVENT_MAY_STOP: source only: pause the vCPUs, then pull the trigger
+ * @VMF_EVENT_MAY_STOP: source only: pause the vCPUs, then pull the trigger,
+ *	which may be pulled earlier as well
  * @VMF_EVENT_STOPPED: source only: the devices are in STOP_COPY, config state
  *	is being read
  * @VMF_EVENT_LOADED: source: the destination has it all, this end never runs
@@ -250,6 +278,31 @@ enum vmf_time {
 
 VMF_API const char *vmf_time_name(enum vmf_time time);
 
+/*
+ * A feature of two ends beside enum vfio_multifd_feature: devices that can go to
+ * PRE_COPY, and the state that they give there moves while the guest runs.
+ */
+#define VMF_FEATURE_PRE_COPY	(1ull << 32)
+
+/* A feature of destinations: nothing is to be moved, vmf_check() only looks. */
+#define VMF_FEATURE_CHECK	(1ull << 33)
+
+/**
+ * enum vmf_precopy_end - why `may-stop` was told
+ * @VMF_PRECOPY_NONE: there was no pre-copy, or the trigger was pulled before
+ * @VMF_PRECOPY_CONVERGED: what is left should take no longer than the limit
+ * @VMF_PRECOPY_MAX_ROUNDS: there were as many rounds as there may be
+ * @VMF_PRECOPY_STALLED: rounds leave no less than those before
+ */
+enum vmf_precopy_end {
+	VMF_PRECOPY_NONE,
+	VMF_PRECOPY_CONVERGED,
+	VMF_PRECOPY_MAX_ROUNDS,
+	VMF_PRECOPY_STALLED,
+};
+
+VMF_API const char *vmf_precopy_end_name(enum vmf_precopy_end end);
+
 /**
  * struct vmf_report - how it went, and how it goes
  * @outcome: how it ended
@@ -261,6 +314,11 @@ VMF_API const char *vmf_time_name(enum vmf_time time);
  * @packets: packets so far
  * @time_ns: CLOCK_MONOTONIC by enum vmf_time, 0 for what did not happen
  * @load_ns: time that the destination took from RESUMING to STOP
+ * @precopy: rounds that the destination has loaded, bytes and packets that moved
+ *	before the stop; source: bytes left and how long they were expected to take
+ *	when it was looked last, and why the VMM might stop
+ * @check: of vmf_check(): bytes that the devices would give in STOP_COPY, at most,
+ *	bytes per second of one connection, and how long that would take
  * @device: data bytes and packets so far, in the order of the parameters
  */
 struct vmf_report {
@@ -274,6 +332,19 @@ struct vmf_report {
 	uint64_t time_ns[VMF_TIMES];
 	uint64_t load_ns;
 	struct {
+		uint32_t rounds;
+		enum vmf_precopy_end end;
+		uint64_t bytes;
+		uint64_t packets;
+		uint64_t left;
+		uint64_t expected_ns;
+	} precopy;
+	struct {
+		uint64_t size;
+		uint64_t rate;
+		uint64_t expected_ns;
+	} check;
+	struct {
 		uint64_t bytes;
 		uint64_t packets;
 	} device[VFIO_MULTIFD_MAX_DEVICES];
@@ -284,11 +355,20 @@ struct vmf_report {
  * @address: HOST:PORT, HOST or [ADDRESS]:PORT; to connect to, or to listen on.
  *	Without a port it is VMF_DEFAULT_PORT; port 0 listens on a free one.
  *	NULL listens on loopback.
+ * @channel_addresses: source: number of entries in @channel_address, or 0
+ * @channel_address: source: where the channels go, in turn, if not to @address;
+ *	a port that is missing is that of @address
  * @devices: number of entries in @device
  * @device: the devices
  * @channels: source: how many TCP connections carry device state
  * @packet_size: source: largest data of a packet in bytes
  * @features: features that this end agrees to; the kernel's own limit them
+ * @max_bandwidth: source: bytes per second that all channels together may take as
+ *	long as the guest runs, VMF_MIN_BANDWIDTH for each at least, or 0
+ * @downtime_limit: source: ms that the state which is left after a round of
+ *	pre-copy may take to move, for `may-stop` to be told
+ * @max_rounds: source: rounds of pre-copy after which it is told anyway, unless a
+ *	device has bytes that have to move before
  * @trigger_fd: source: becomes readable when the VMM has paused its vCPUs;
  *	end of file without a byte cancels; -1: stop at once
  * @cancel_fd: becomes readable to cancel; nothing is read from it; -1: never.
@@ -305,11 +385,16 @@ struct vmf_report {
  */
 struct vmf_params {
 	const char *address;
+	uint32_t channel_addresses;
+	const char * const *channel_address;
 	uint32_t devices;
 	const struct vmf_device *device;
 	uint32_t channels;
 	uint32_t packet_size;
 	uint64_t features;
+	uint64_t max_bandwidth;
+	uint32_t downtime_limit;
+	uint32_t max_rounds;
 	int trigger_fd;
 	int cancel_fd;
 	uint32_t timeout;
@@ -327,6 +412,15 @@ VMF_API enum vmf_outcome vmf_send(const struct vmf_params *params,
 				  struct vmf_report *report);
 VMF_API enum vmf_outcome vmf_recv(const struct vmf_params *params,
 				  struct vmf_report *report);
+
+/*
+ * Asks a vmf_recv() that listens whether it would take these devices, and measures the
+ * network for about a second.  Nothing is moved or stopped at either end, and the
+ * vmf_recv() goes on to wait.  VMF_DONE: it would; VMF_REFUSED: it would not, the text
+ * says why; VMF_SETUP: nobody knows.
+ */
+VMF_API enum vmf_outcome vmf_check(const struct vmf_params *params,
+				   struct vmf_report *report);
 
 #ifdef __cplusplus
 }

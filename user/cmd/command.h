@@ -6,9 +6,12 @@
 
 /* Each takes its own arguments, its name first, and returns the exit status. */
 int command_send(int argc, char **argv);
+int command_check(int argc, char **argv);
 int command_recv(int argc, char **argv);
 int command_save(int argc, char **argv);
 int command_restore(int argc, char **argv);
+int command_status(int argc, char **argv);
+int command_monitor(int argc, char **argv);
 int command_bind(int argc, char **argv);
 int command_unbind(int argc, char **argv);
 

@@ -18,9 +18,12 @@ static const struct command {
 	const char *help;
 } commands[] = {
 	{ "send", command_send, "move the state of devices to another host" },
+	{ "check", command_check, "ask another host whether send would work" },
 	{ "recv", command_recv, "take the state of devices from another host" },
 	{ "save", command_save, "keep the state of a device in a file" },
 	{ "restore", command_restore, "load a device with what a file keeps" },
+	{ "status", command_status, "show the transfers of this network namespace" },
+	{ "monitor", command_monitor, "tell of each transfer as it goes on" },
 	{ "bind", command_bind, "bind a PCI device to its VFIO variant driver" },
 	{ "unbind", command_unbind, "give a PCI device back to its own driver" },
 };

@@ -27,10 +27,18 @@ static double span_ms(const struct vmf_report *report, enum vmf_time from,
 
 static double rate_mib(const struct vmf_report *report, uint64_t end_ns)
 {
-	double seconds = span_ns(report->time_ns[VMF_TIME_STOPPED],
-				 end_ns) / NS;
+	uint64_t start = report->time_ns[VMF_TIME_STOPPED];
+	uint64_t bytes = report->bytes;
+	double seconds;
 
-	return seconds > 0 ? report->bytes / MIB / seconds : 0;
+	/* what moved in pre-copy had another time for that */
+	if (start)
+		bytes -= report->precopy.bytes;
+	else
+		start = report->time_ns[VMF_TIME_NEGOTIATED];
+	seconds = span_ns(start, end_ns) / NS;
+
+	return seconds > 0 ? bytes / MIB / seconds : 0;
 }
 
 /* A terminal that somebody has stopped must not stop the transfer. */
@@ -88,13 +96,22 @@ static void row(const char *phase, double ms, const char *fmt, ...)
 void report_table(const struct vmf_params *params,
 		  const struct vmf_report *report, bool send)
 {
+	if (report->precopy.bytes && send)
+		row("pre-copy", span_ms(report, VMF_TIME_NEGOTIATED,
+					VMF_TIME_TRIGGER),
+		    "%.1f MiB in %u round%s, %s, %.1f MiB left",
+		    report->precopy.bytes / MIB, report->precopy.rounds,
+		    report->precopy.rounds == 1 ? "" : "s",
+		    vmf_precopy_end_name(report->precopy.end),
+		    report->precopy.left / MIB);
 	if (send)
 		row("stop", span_ms(report, VMF_TIME_TRIGGER, VMF_TIME_STOPPED),
 		    "%u device%s to STOP_COPY", params->devices,
 		    params->devices == 1 ? "" : "s");
 	row("stream", span_ms(report, VMF_TIME_STOPPED, VMF_TIME_STREAMED),
 	    "%.1f MiB in %" PRIu64 " packets over %u channel%s, %.0f MiB/s",
-	    report->bytes / MIB, report->packets, report->channels,
+	    (report->bytes - report->precopy.bytes) / MIB,
+	    report->packets - report->precopy.packets, report->channels,
 	    report->channels == 1 ? "" : "s",
 	    rate_mib(report, report->time_ns[VMF_TIME_STREAMED]));
 	row("load", span_ms(report, VMF_TIME_STREAMED, VMF_TIME_LOADED),
@@ -120,28 +137,54 @@ void report_json_string(const char *name, const char *text)
 	printf("\"");
 }
 
-void report_json(const struct vmf_params *params,
-		 const struct vmf_report *report, bool send)
+static void print_features(uint64_t features)
 {
-	bool digest = report->features & VFIO_MULTIFD_FEATURE_DIGEST;
-	bool order_free = report->features & VFIO_MULTIFD_FEATURE_ORDER_FREE;
+	static const struct {
+		uint64_t bit;
+		const char *name;
+	} names[] = {
+		{ VFIO_MULTIFD_FEATURE_DIGEST, "digest" },
+		{ VFIO_MULTIFD_FEATURE_ORDER_FREE, "order-free" },
+		{ VMF_FEATURE_PRE_COPY, "pre-copy" },
+	};
+	const char *comma = "";
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (!(features & names[i].bit))
+			continue;
+		printf("%s\"%s\"", comma, names[i].name);
+		comma = ", ";
+	}
+}
+
+void report_json(const struct vmf_params *params,
+		 const struct vmf_report *report, const char *role)
+{
 	uint64_t downtime = 0;
 	uint32_t i;
 
-	if (send && report->outcome == VMF_DONE)
+	if (report->time_ns[VMF_TIME_TRIGGER] && report->outcome == VMF_DONE)
 		downtime = report->time_ns[VMF_TIME_COMMITTED] -
 			   report->time_ns[VMF_TIME_TRIGGER];
 
 	printf("{");
-	report_json_string("role", send ? "send" : "recv");
+	report_json_string("role", role);
 	printf(", ");
 	report_json_string("outcome", vmf_outcome_name(report->outcome));
 	printf(", \"exit\": %d, ", report->outcome);
 	report_json_string("text", report->text);
-	printf(", \"channels\": %u, \"packet_size\": %u, \"features\": [%s%s%s]",
-	       report->channels, report->packet_size,
-	       digest ? "\"digest\"" : "", digest && order_free ? ", " : "",
-	       order_free ? "\"order-free\"" : "");
+	printf(", \"channels\": %u, \"packet_size\": %u, \"features\": [",
+	       report->channels, report->packet_size);
+	print_features(report->features);
+	printf("], \"precopy\": {\"rounds\": %u, \"end\": \"%s\", \"bytes\": %"
+	       PRIu64 ", \"left\": %" PRIu64 ", \"expected_ns\": %" PRIu64 "}",
+	       report->precopy.rounds,
+	       vmf_precopy_end_name(report->precopy.end), report->precopy.bytes,
+	       report->precopy.left, report->precopy.expected_ns);
+	printf(", \"check\": {\"size\": %" PRIu64 ", \"rate\": %" PRIu64
+	       ", \"expected_ns\": %" PRIu64 "}", report->check.size,
+	       report->check.rate, report->check.expected_ns);
 	printf(", \"bytes\": %" PRIu64 ", \"packets\": %" PRIu64
 	       ", \"devices\": [", report->bytes, report->packets);
 	for (i = 0; i < params->devices; i++) {

@@ -20,7 +20,7 @@ void report_table(const struct vmf_params *params,
 
 /* Prints everything to stdout as one JSON object. */
 void report_json(const struct vmf_params *params,
-		 const struct vmf_report *report, bool send);
+		 const struct vmf_report *report, const char *role);
 
 /* Prints a member of a JSON object to stdout. */
 void report_json_string(const char *name, const char *text);

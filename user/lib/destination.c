@@ -2,6 +2,7 @@
 /*
  * The destination's end of a transfer, in the order in which it happens.
  */
+#include "check.h"
 #include "clock.h"
 #include "config.h"
 #include "error.h"
@@ -44,6 +45,7 @@ struct destination {
 		uint64_t bytes;
 		uint64_t packets;
 	} sent[VFIO_MULTIFD_MAX_DEVICES];
+	uint32_t round;		/* of pre-copy, the last that the source ended */
 };
 
 static uint32_t get_be32(const uint8_t *bytes)
@@ -167,7 +169,7 @@ static int listen_there(struct destination *dst)
 	return vmf_session_event(session, VMF_EVENT_LISTENING, name);
 }
 
-static int negotiate(struct destination *dst)
+static int hear_hello(struct destination *dst)
 {
 	struct vmf_session *session = dst->session;
 	int ret;
@@ -183,6 +185,38 @@ static int negotiate(struct destination *dst)
 	ret = vmf_negotiate_get_hello(session, &dst->hello);
 	if (!ret)
 		ret = vmf_negotiate_match(session, &dst->hello, dst->map);
+	return ret;
+}
+
+/* Who only looks gets its answer, and the wait for a source begins anew. */
+static int let_look(struct destination *dst, int ret)
+{
+	struct vmf_session *session = dst->session;
+
+	if (!ret)
+		ret = vmf_negotiate_send_ack(session);
+	if (!ret)
+		ret = vmf_check_serve(session);
+	if (ret == -ECANCELED)
+		return ret;
+	vmf_transfer_end_talk(session, ret);
+	return 0;
+}
+
+static int negotiate(struct destination *dst)
+{
+	struct vmf_session *session = dst->session;
+	int ret;
+
+	for (;;) {
+		ret = hear_hello(dst);
+		if (!(dst->hello.features & VMF_FEATURE_CHECK))
+			break;
+		ret = let_look(dst, ret);
+		if (ret)
+			return ret;
+		memset(&dst->hello, 0, sizeof(dst->hello));
+	}
 	if (!ret)
 		ret = vmf_negotiate_setup(session, dst->hello.uuid);
 	if (!ret)
@@ -238,18 +272,87 @@ static int compare(struct destination *dst)
 	return 0;
 }
 
+/* Has each device as many packets as the source said? */
+static bool round_loaded(struct vmf_session *session)
+{
+	struct vfio_multifd_device_status status;
+	uint32_t i;
+
+	for (i = 0; i < session->params->devices; i++)
+		if (vmf_engine_device_status(session->engine,
+					     session->device[i].index,
+					     session->device[i].wake,
+					     &status) ||
+		    status.packets < session->device[i].wake)
+			return false;
+	return true;
+}
+
+static int take_round(struct destination *dst)
+{
+	struct vmf_session *session = dst->session;
+	struct vmf_message *in = &session->in;
+	uint32_t i, round = vmf_message_get_u32(in);
+
+	vmf_message_get_u32(in);
+	if (round != dst->round + 1 ||
+	    !(session->report->features & VMF_FEATURE_PRE_COPY))
+		return vmf_error_set(&session->error, -EPROTO,
+				     "ROUND %u is out of turn", round);
+	dst->round = round;
+	for (i = 0; i < dst->hello.devices; i++)
+		session->device[dst->map[i]].wake = vmf_message_get_u64(in);
+	return vmf_message_end(in, &session->error);
+}
+
+static int acknowledge(struct destination *dst)
+{
+	struct vmf_message *out = &dst->session->out;
+
+	vmf_message_start(out, VMF_ROUND_ACK);
+	vmf_message_put_u32(out, dst->round);
+	vmf_message_put_u32(out, 0);
+	dst->session->report->precopy.rounds = dst->round;
+	return vmf_session_send(dst->session);
+}
+
+/* The source waits for each round, but not if the VMM wants it to stop. */
+static int pre_copy(struct destination *dst)
+{
+	bool loading = false;
+	int ret;
+
+	for (;;) {
+		ret = vmf_session_wait(dst->session, &(struct vmf_wait){
+			.messages = 1 << VMF_STOPPING |
+				    (loading ? 0 : 1 << VMF_ROUND),
+			.check = loading ? round_loaded : NULL,
+			.patient = true,
+		});
+		if (ret == VMF_STOPPING)
+			return 0;
+		if (ret == VMF_ROUND)
+			ret = take_round(dst);
+		else if (ret == VMF_WOKEN_CHECK)
+			ret = acknowledge(dst);
+		if (ret < 0)
+			return ret;
+		loading = !loading;
+	}
+}
+
 static int stream(struct destination *dst)
 {
 	struct vmf_session *session = dst->session;
 	bool sent = false;
 	int ret;
 
-	ret = vmf_session_wait(session, &(struct vmf_wait){
-		.messages = 1 << VMF_STOPPING, .patient = true });
-	if (ret < 0)
+	ret = pre_copy(dst);
+	if (ret)
 		return ret;
 	session->stage = VMF_STAGE_STOP;
 	vmf_session_mark(session, VMF_TIME_STOPPED);
+	vmf_session_count_precopy(session);
 
 	while (!sent || !session->done) {
 		ret = vmf_session_wait(session, &(struct vmf_wait){

@@ -4,6 +4,7 @@
  */
 #include <vfio-multifd.h>
 
+#include "compat.h"
 #include "error.h"
 
 #include <errno.h>
@@ -16,6 +17,7 @@
 union feature_data {
 	struct vfio_device_feature_migration migration;
 	struct vfio_device_feature_mig_state state;
+	struct vmf_mig_data_size size;
 };
 
 static int feature(int fd, uint32_t flags, void *data, size_t size)
@@ -143,6 +145,28 @@ int vmf_device_set_state(int fd, uint32_t state, int *data_fd)
 		      VFIO_DEVICE_FEATURE_SET, &arg, sizeof(arg));
 	*data_fd = ret ? -1 : arg.data_fd;
 	return ret;
+}
+
+int vmf_device_data_size(int fd, uint64_t *size)
+{
+	struct vmf_mig_data_size arg = {};
+	int ret;
+
+	ret = feature(fd, VMF_FEATURE_MIG_DATA_SIZE |
+		      VFIO_DEVICE_FEATURE_GET, &arg, sizeof(arg));
+	*size = arg.stop_copy_length;
+	return ret;
+}
+
+int vmf_device_precopy_info(int data_fd, uint64_t *initial, uint64_t *dirty)
+{
+	struct vmf_precopy_info info = { .argsz = sizeof(info) };
+
+	if (ioctl(data_fd, VMF_MIG_GET_PRECOPY_INFO, &info) < 0)
+		return -errno;
+	*initial = info.initial_bytes;
+	*dirty = info.dirty_bytes;
+	return 0;
 }
 
 const char *vmf_device_state_name(uint32_t state)

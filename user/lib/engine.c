@@ -5,7 +5,9 @@
  */
 #include <vfio-multifd.h>
 
+#include "clock.h"
 #include "error.h"
+#include "foreign.h"
 #include "thread.h"
 
 #include <errno.h>
@@ -14,18 +16,24 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define ENGINE_PATH	"/dev/vfio-multifd"
+#define PATIENCE_NS	(5 * VMF_NS_PER_S) /* with a driver that does not return */
 
 struct channel {
 	pthread_t thread;
-	int fd;			/* the engine's, not the socket */
+	struct vmf_engine *engine;
 	uint32_t id;
+	void *map;		/* shared with the engine; NULL: not needed yet */
 };
 
 struct vmf_engine {
 	int fd;
+	uint32_t packet_size;
+	struct vmf_foreign foreign;
+	bool foreigners;	/* there are such devices */
 	struct vfio_multifd_info info;
 	uint32_t channels;
 	struct channel channel[VFIO_MULTIFD_MAX_CHANNELS];
@@ -150,6 +158,7 @@ int vmf_engine_open(struct vmf_engine **enginep, struct vmf_error *error)
 		goto close_file;
 	}
 
+	vmf_foreign_init(&engine->foreign);
 	*enginep = engine;
 	return 0;
 
@@ -160,6 +169,21 @@ free_engine:
 	return ret;
 }
 
+/* Joins all threads; false if a driver keeps one of them. */
+static bool join(struct vmf_engine *engine)
+{
+	struct timespec until;
+	uint32_t i;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += PATIENCE_NS / VMF_NS_PER_S;
+	for (i = 0; i < engine->channels; i++)
+		if (pthread_clockjoin_np(engine->channel[i].thread, NULL,
+					 CLOCK_MONOTONIC, &until))
+			return false;
+	return true;
+}
+
 void vmf_engine_close(struct vmf_engine *engine)
 {
 	uint32_t i;
@@ -167,9 +191,17 @@ void vmf_engine_close(struct vmf_engine *engine)
 	if (!engine)
 		return;
 
+	/* Each thread is in the engine, or in a driver that it was sent to. */
 	vmf_engine_cancel(engine);
+	for (i = 0; engine->foreigners && i < engine->channels; i++)
+		pthread_cancel(engine->channel[i].thread);
+	/* What a thread that never comes back uses has to stay. */
+	if (!join(engine))
+		return;
 	for (i = 0; i < engine->channels; i++)
-		pthread_join(engine->channel[i].thread, NULL);
+		if (engine->channel[i].map)
+			munmap(engine->channel[i].map, engine->packet_size);
+	vmf_foreign_destroy(&engine->foreign);
 	close(engine->fd);
 	free(engine);
 }
@@ -197,28 +229,37 @@ int vmf_engine_setup(struct vmf_engine *engine,
 		return vmf_error_set(error, -errno,
 				     "setting the transfer up: %s",
 				     strerror(errno));
+	engine->packet_size = arg.packet_size;
 	return 0;
 }
 
 static void *run_channel(void *arg)
 {
-	const struct channel *channel = arg;
+	struct channel *channel = arg;
+	struct vmf_engine *engine = channel->engine;
 	struct vfio_multifd_run run = {
 		.argsz = sizeof(run),
 		.id = channel->id,
 	};
-	int ret;
+	int ret, state;
 
-	do {
-		ret = ioctl(channel->fd, VFIO_MULTIFD_RUN_CHANNEL, &run);
-	} while (ret < 0 && errno == EINTR);
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	for (;;) {
+		ret = ioctl(engine->fd, VFIO_MULTIFD_RUN_CHANNEL, &run);
+		if (!ret && run.ask)
+			vmf_foreign_answer(&engine->foreign, engine->fd,
+					   engine->packet_size, &channel->map,
+					   &run);
+		else if (!ret || errno != EINTR)
+			break;
+	}
 
 	/*
 	 * Almost always the transfer has failed as a whole by now and this
 	 * changes nothing.  Else nobody would notice that a channel stands.
 	 */
 	if (ret < 0)
-		ioctl(channel->fd, VFIO_MULTIFD_CANCEL, 0);
+		vmf_engine_cancel(engine);
 	return NULL;
 }
 
@@ -239,7 +280,7 @@ int vmf_engine_add_channel(struct vmf_engine *engine, int fd, uint32_t id,
 		return vmf_error_set(error, -errno, "adding channel %u: %s",
 				     id, strerror(errno));
 
-	channel->fd = engine->fd;
+	channel->engine = engine;
 	channel->id = id;
 	ret = vmf_thread_start(&channel->thread, run_channel, channel);
 	if (ret)
@@ -249,22 +290,53 @@ int vmf_engine_add_channel(struct vmf_engine *engine, int fd, uint32_t id,
 	return 0;
 }
 
+/* A file that only read(2) and write(2) can use is for the threads here. */
+static int add_device(struct vmf_engine *engine,
+		      struct vfio_multifd_device *arg)
+{
+	int copy, ret;
+
+	if (!ioctl(engine->fd, VFIO_MULTIFD_ADD_DEVICE, arg))
+		return 0;
+	if (errno != EOPNOTSUPP)
+		return -errno;
+	copy = fcntl(arg->fd, F_DUPFD_CLOEXEC, 0);
+	if (copy < 0)
+		return -errno;
+	arg->flags |= VFIO_MULTIFD_DEVICE_FOREIGN;
+	if (ioctl(engine->fd, VFIO_MULTIFD_ADD_DEVICE, arg) < 0) {
+		ret = -errno;
+		close(copy);
+		return ret;
+	}
+	if (arg->index >= VFIO_MULTIFD_MAX_DEVICES) {
+		close(copy);
+		return 0;	/* the caller looks at it */
+	}
+	engine->foreigners = true;
+	vmf_foreign_add(&engine->foreign, arg->index, copy);
+	return 0;
+}
+
 int vmf_engine_add_device(struct vmf_engine *engine, int data_fd,
-			  const char *idstr, uint32_t instance_id,
-			  uint32_t *index, struct vmf_error *error)
+			  uint32_t flags, const char *idstr,
+			  uint32_t instance_id, uint32_t *index,
+			  struct vmf_error *error)
 {
 	struct vfio_multifd_device arg = {
 		.argsz = sizeof(arg),
-		.flags = VFIO_MULTIFD_DEVICE_RECORDS,
+		.flags = VFIO_MULTIFD_DEVICE_RECORDS | flags,
 		.fd = data_fd,
 		.instance_id = instance_id,
 	};
+	int ret;
 
 	snprintf((char *)arg.idstr, sizeof(arg.idstr), "%s", idstr);
-	if (ioctl(engine->fd, VFIO_MULTIFD_ADD_DEVICE, &arg) < 0)
-		return vmf_error_set(error, -errno,
+	ret = add_device(engine, &arg);
+	if (ret)
+		return vmf_error_set(error, ret,
 				     "adding device %s to the transfer: %s",
-				     idstr, strerror(errno));
+				     idstr, strerror(-ret));
 	if (arg.index >= VFIO_MULTIFD_MAX_DEVICES)
 		return vmf_error_set(error, -EPROTO,
 				     "the kernel gave device %s index %u",
@@ -330,14 +402,30 @@ int vmf_engine_status(struct vmf_engine *engine,
 }
 
 int vmf_engine_device_status(struct vmf_engine *engine, uint32_t index,
+			     uint64_t wake_packets,
 			     struct vfio_multifd_device_status *status)
 {
 	*status = (struct vfio_multifd_device_status){
 		.argsz = sizeof(*status),
 		.device = index,
+		.wake_packets = wake_packets,
 	};
 	return ioctl(engine->fd, VFIO_MULTIFD_DEVICE_STATUS, status) < 0 ?
 	       -errno : 0;
+}
+
+int vmf_engine_continue(struct vmf_engine *engine, uint32_t index,
+			struct vmf_error *error)
+{
+	struct vfio_multifd_continue arg = {
+		.argsz = sizeof(arg),
+		.device = index,
+	};
+
+	if (ioctl(engine->fd, VFIO_MULTIFD_CONTINUE, &arg) < 0)
+		return vmf_error_set(error, -errno, "reading on: %s",
+				     strerror(errno));
+	return 0;
 }
 
 int vmf_engine_cancel(struct vmf_engine *engine)

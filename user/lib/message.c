@@ -33,6 +33,14 @@ static const struct message_type {
 	[VMF_COMMIT]	= { "COMMIT", 0, 0 },
 	[VMF_COMMITTED]	= { "COMMITTED", 0, 0 },
 	[VMF_HEARTBEAT]	= { "HEARTBEAT", 8, 8 },
+	[VMF_ROUND]	= { "ROUND", VMF_MESSAGE_ROUND_HEAD +
+			    VMF_MESSAGE_ROUND_DEVICE, VMF_MESSAGE_ROUND_HEAD +
+			    VFIO_MULTIFD_MAX_DEVICES *
+			    VMF_MESSAGE_ROUND_DEVICE },
+	[VMF_ROUND_ACK]	= { "ROUND_ACK", 8, 8 },
+	[VMF_PROBE]	= { "PROBE", VMF_MESSAGE_PROBE, VMF_MESSAGE_PROBE },
+	[VMF_PROBE_END]	= { "PROBE_END", 0, 0 },
+	[VMF_PROBE_ACK]	= { "PROBE_ACK", 8, 8 },
 };
 
 static const struct message_type *find_type(uint16_t type)

@@ -16,6 +16,18 @@ const char *vmf_event_name(enum vmf_event event)
 	return names[event];
 }
 
+const char *vmf_precopy_end_name(enum vmf_precopy_end end)
+{
+	static const char * const names[] = {
+		[VMF_PRECOPY_NONE]	= "none",
+		[VMF_PRECOPY_CONVERGED]	= "converged",
+		[VMF_PRECOPY_MAX_ROUNDS] = "max-rounds",
+		[VMF_PRECOPY_STALLED]	= "stalled",
+	};
+
+	return names[end];
+}
+
 const char *vmf_outcome_name(enum vmf_outcome outcome)
 {
 	static const char * const names[] = {

@@ -62,8 +62,11 @@ static uint64_t own_features(const struct vmf_session *session,
 			     uint32_t packet_size)
 {
 	uint64_t features = session->params->features &
-			    vmf_engine_info(session->engine)->features;
+			    (vmf_engine_info(session->engine)->features |
+			     VMF_FEATURE_PRE_COPY);
 
+	if (session->check || session->role == VFIO_MULTIFD_RECV)
+		features |= VMF_FEATURE_CHECK;
 	if (packet_size < 2 * VFIO_MULTIFD_MIN_PACKET)
 		features &= ~(uint64_t)VFIO_MULTIFD_FEATURE_ORDER_FREE;
 	return features;
@@ -299,7 +302,8 @@ int vmf_negotiate_setup(struct vmf_session *session,
 	struct vfio_multifd_setup setup = {
 		.role = session->role,
 		.channels = session->report->channels,
-		.features = session->report->features,
+		.features = session->report->features &
+			    vmf_engine_info(session->engine)->features,
 		.packet_size = session->report->packet_size,
 	};
 

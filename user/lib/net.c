@@ -21,14 +21,14 @@
 
 /*
  * Splits "HOST:PORT", "HOST", ":PORT", "[ADDRESS]:PORT" or "[ADDRESS]" in
- * place.  More than one colon without brackets is an address alone.
+ * place.  More than one colon without brackets is an address alone.  @port stays
+ * where there is none.
  */
 static int split(char *address, const char **host, const char **port)
 {
 	char *colon;
 
 	*host = address;
-	*port = VMF_DEFAULT_PORT;
 
 	if (*address == '[') {
 		colon = strchr(address, ']');
@@ -59,14 +59,14 @@ static bool is_port(const char *text)
 	       atoi(text) <= UINT16_MAX;
 }
 
-static int resolve(const char *address, struct addrinfo **list,
-		   struct vmf_error *error)
+static int resolve(const char *address, const char *port,
+		   struct addrinfo **list, struct vmf_error *error)
 {
 	const struct addrinfo hints = {
 		.ai_socktype = SOCK_STREAM,
 		.ai_flags = AI_NUMERICSERV,
 	};
-	const char *host, *port;
+	const char *host;
 	char *copy;
 	int ret;
 
@@ -146,13 +146,13 @@ static int connect_to(const struct sockaddr *addr, socklen_t size,
 	return sock;
 }
 
-int vmf_net_connect(const char *address, uint32_t timeout, int cancel_fd,
-		    struct vmf_error *error)
+static int connect_any(const char *address, const char *port, uint32_t timeout,
+		       int cancel_fd, struct vmf_error *error)
 {
 	struct addrinfo *list, *ai;
 	int ret;
 
-	ret = resolve(address, &list, error);
+	ret = resolve(address, port, &list, error);
 	if (ret)
 		return ret;
 
@@ -169,22 +169,43 @@ int vmf_net_connect(const char *address, uint32_t timeout, int cancel_fd,
 	return ret;
 }
 
-int vmf_net_connect_again(int sock, uint32_t timeout, int cancel_fd,
-			  struct vmf_error *error)
+int vmf_net_connect(const char *address, uint32_t timeout, int cancel_fd,
+		    struct vmf_error *error)
 {
-	struct sockaddr_storage addr;
+	return connect_any(address, VMF_DEFAULT_PORT, timeout, cancel_fd,
+			   error);
+}
+
+int vmf_net_connect_again(int sock, const char *address, uint32_t timeout,
+			  int cancel_fd, struct vmf_error *error)
+{
+	struct sockaddr_storage addr = {};
 	socklen_t size = sizeof(addr);
-	int ret;
+	char port[8] = VMF_DEFAULT_PORT;
+	int ret = 0;
 
 	if (getpeername(sock, (struct sockaddr *)&addr, &size) < 0)
 		ret = -errno;
-	else
+	if (!ret && address) {
+		getnameinfo((struct sockaddr *)&addr, size, NULL, 0, port,
+			    sizeof(port), NI_NUMERICSERV);
+		return connect_any(address, port, timeout, cancel_fd, error);
+	}
+	if (!ret)
 		ret = connect_to((struct sockaddr *)&addr, size, timeout,
 				 cancel_fd);
 	if (ret < 0)
 		return vmf_error_set(error, ret, "connecting a channel: %s",
 				     strerror(-ret));
 	return ret;
+}
+
+int vmf_net_limit(int sock, uint64_t rate)
+{
+	if (setsockopt(sock, SOL_SOCKET, SO_MAX_PACING_RATE, &rate,
+		       sizeof(rate)) < 0)
+		return -errno;
+	return 0;
 }
 
 static int listen_on(const struct addrinfo *ai)
@@ -216,7 +237,7 @@ int vmf_net_listen(const char *address, struct vmf_error *error)
 
 	if (!address)
 		address = LOOPBACK;
-	ret = resolve(address, &list, error);
+	ret = resolve(address, VMF_DEFAULT_PORT, &list, error);
 	if (ret)
 		return ret;
 

@@ -16,9 +16,15 @@
 int vmf_net_connect(const char *address, uint32_t timeout, int cancel_fd,
 		    struct vmf_error *error);
 
-/* Connects once more to where @sock is connected to. */
-int vmf_net_connect_again(int sock, uint32_t timeout, int cancel_fd,
-			  struct vmf_error *error);
+/*
+ * Connects to @address for a channel; NULL: once more to where @sock is connected
+ * to, which also gives the port if @address has none.
+ */
+int vmf_net_connect_again(int sock, const char *address, uint32_t timeout,
+			  int cancel_fd, struct vmf_error *error);
+
+/* Lets no more than @rate bytes per second out of @sock; UINT64_MAX: as many. */
+int vmf_net_limit(int sock, uint64_t rate);
 
 /* Listens on @address, NULL for loopback, and returns the socket. */
 int vmf_net_listen(const char *address, struct vmf_error *error);

@@ -45,12 +45,18 @@ int vmf_session_add_devices(struct vmf_session *session)
 	for (i = 0; i < params->devices; i++) {
 		struct vmf_session_device *own = &session->device[i];
 
+		if (own->data_fd < 0 || own->index != VFIO_MULTIFD_NO_INDEX)
+			continue;
 		ret = vmf_engine_add_device(session->engine, own->data_fd,
+					    own->precopy ?
+					    VFIO_MULTIFD_DEVICE_PRE_COPY : 0,
 					    params->device[i].idstr,
 					    params->device[i].instance_id,
 					    &own->index, &session->error);
 		if (ret)
 			return ret;
+		if (own->precopy)
+			continue;
 		close(own->data_fd);
 		own->data_fd = -1;
 	}
@@ -159,6 +165,12 @@ static int receive(struct vmf_session *session, const struct vmf_wait *wait)
 	if (in->type == VMF_FAILED ||
 	    (in->type == VMF_REFUSE && wait->messages & 1 << VMF_HELLO_ACK))
 		return take_failure(session);
+	/* The trigger was pulled before it came. */
+	if (in->type == VMF_ROUND_ACK && session->awaits_ack &&
+	    !(wait->messages & 1 << VMF_ROUND_ACK)) {
+		session->awaits_ack = false;
+		return 0;
+	}
 	if (!(wait->messages & 1 << in->type))
 		return vmf_error_set(&session->error, -EPROTO,
 				     "the %s sent %s out of turn",
@@ -212,11 +224,33 @@ void vmf_session_count(struct vmf_session *session)
 	for (i = 0; i < session->params->devices; i++) {
 		if (vmf_engine_device_status(session->engine,
 					     session->device[i].index,
-					     &status))
+					     session->device[i].wake, &status))
 			continue;
 		report->device[i].bytes = status.bytes;
 		report->device[i].packets = status.packets;
 	}
+}
+
+/* Is device state on its way? */
+static bool moves(const struct vmf_session *session)
+{
+	return session->stage == VMF_STAGE_STOP || session->precopies;
+}
+
+void vmf_session_count_precopy(struct vmf_session *session)
+{
+	struct vmf_report *report = session->report;
+	uint32_t i;
+
+	vmf_session_count(session);
+	report->precopy.bytes = 0;
+	report->precopy.packets = 0;
+	for (i = 0; i < session->params->devices; i++) {
+		report->precopy.bytes += report->device[i].bytes;
+		report->precopy.packets += report->device[i].packets;
+	}
+	report->bytes = report->precopy.bytes;
+	report->packets = report->precopy.packets;
 }
 
 /* Asks the engine how it stands, if that is due or it has news. */
@@ -248,7 +282,7 @@ static int look(struct vmf_session *session, bool news)
 	session->done = status.state == VFIO_MULTIFD_STATE_DONE;
 	if (session->done)
 		vmf_session_mark(session, VMF_TIME_STREAMED);
-	if (progress && session->stage == VMF_STAGE_STOP) {
+	if (progress && moves(session)) {
 		vmf_session_count(session);
 		progress(session->params->opaque, session->report);
 	}
@@ -261,7 +295,8 @@ static int beat(struct vmf_session *session, const struct vmf_wait *wait)
 	uint64_t limit = session->params->timeout * VMF_NS_PER_S;
 	uint64_t now = vmf_clock_ns();
 
-	if (!wait->patient && now > session->step_ns + limit)
+	if (!wait->patient &&
+	    now > session->step_ns + limit + session->slack_ns)
 		return vmf_error_set(&session->error, -ETIMEDOUT,
 				     "no progress for %u seconds, waiting for %s",
 				     session->params->timeout, wait->what);
@@ -289,12 +324,13 @@ static uint64_t wake_time(const struct vmf_session *session,
 
 	if (!wait->patient) {
 		limit = session->params->timeout * VMF_NS_PER_S;
-		when = session->step_ns + limit + VMF_NS_PER_MS;
+		when = session->step_ns + limit + session->slack_ns +
+		       VMF_NS_PER_MS;
 	}
 	if (session->sock >= 0 && session->spoke_ns + HEARTBEAT_NS < when)
 		when = session->spoke_ns + HEARTBEAT_NS;
 	if (session->running && !session->done &&
-	    session->stage == VMF_STAGE_STOP &&
+	    (moves(session) || wait->check) &&
 	    session->looked_ns + PROGRESS_NS < when)
 		when = session->looked_ns + PROGRESS_NS;
 	if (wait->until && wait->until < when)
@@ -303,9 +339,9 @@ static uint64_t wake_time(const struct vmf_session *session,
 }
 
 static int poll_all(struct vmf_session *session, const struct vmf_wait *wait,
-		    struct pollfd *fds)
+		    struct pollfd *fds, bool at_once)
 {
-	uint64_t when = wake_time(session, wait);
+	uint64_t when = at_once ? 0 : wake_time(session, wait);
 	int ret;
 
 	fds[SOCK] = (struct pollfd){ session->sock, POLLIN, 0 };
@@ -346,15 +382,20 @@ static bool any_ready(const struct vmf_wait *wait)
 int vmf_session_wait(struct vmf_session *session, const struct vmf_wait *wait)
 {
 	struct pollfd fds[OWN_FDS + VMF_LISTENER_FDS];
+	bool checked;
 	int ret;
 
 	for (;;) {
 		if (wait->done && session->done)
 			return VMF_WOKEN_DONE;
-
-		ret = poll_all(session, wait, fds);
+		/* Nothing that is always there must keep the rest out. */
+		checked = wait->check && wait->check(session);
+		ret = poll_all(session, wait, fds, checked);
 		if (ret)
 			return ret;
+		if (fds[CANCEL].revents)
+			return vmf_error_set(&session->error, -ECANCELED,
+					     "cancelled");
 		if (fds[SOCK].revents) {
 			ret = receive(session, wait);
 			if (ret < 0)
@@ -365,13 +406,11 @@ int vmf_session_wait(struct vmf_session *session, const struct vmf_wait *wait)
 		ret = look(session, fds[ENGINE].revents);
 		if (ret)
 			return ret;
-		if (fds[CANCEL].revents)
-			return vmf_error_set(&session->error, -ECANCELED,
-					     "cancelled");
-		/* Fds that are always ready must not stop the heart. */
 		ret = beat(session, wait);
 		if (ret)
 			return ret;
+		if (checked)
+			return VMF_WOKEN_CHECK;
 		if (any_ready(wait))
 			return VMF_WOKEN_FDS;
 		if (wait->until && vmf_clock_ns() >= wait->until)

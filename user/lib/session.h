@@ -24,6 +24,9 @@ enum vmf_stage {
  * @identity: as VFIO shows it
  * @data_fd: migration data fd of the device's present state, or -1
  * @index: the engine's name for it
+ * @precopy: source: it is, or was, in PRE_COPY; @data_fd then tells how much is
+ *	left until the stop
+ * @wake: destination: packets that somebody waits for, 0 without
  * @moved: the session has, or may have, changed the migration state
  * @stuck: a call into the device did not return in time
  * @config: config state, room for one byte more than the limit
@@ -35,6 +38,8 @@ struct vmf_session_device {
 	struct vmf_identity identity;
 	int data_fd;
 	uint32_t index;
+	bool precopy;
+	uint64_t wake;
 	bool moved;
 	bool stuck;
 	uint8_t *config;
@@ -48,12 +53,18 @@ struct vmf_session_device {
  * @params: of the caller
  * @report: of the caller
  * @role: enum vfio_multifd_role
+ * @check: source: nothing is to be moved
  * @stage: see there
  * @error: what happened first
  * @engine: NULL once closed
  * @running: the engine's state is worth looking at
  * @done: the engine is DONE
  * @sock: main channel, -1 without
+ * @precopies: source: number of devices in PRE_COPY
+ * @awaits_ack: source: the destination owes a ROUND_ACK, which may come late
+ * @slack_ns: source: what a packet may take beside the timeout, as long as
+ *	@max_bandwidth holds
+ * @channel: source: sockets of the channels while @max_bandwidth holds, else -1
  * @agreed: HELLO_ACK was sent, or came
  * @peer_failed: FAILED or REFUSE came: nothing needs to be said to the peer
  * @in: message that is being received, or was received last
@@ -70,12 +81,17 @@ struct vmf_session {
 	const struct vmf_params *params;
 	struct vmf_report *report;
 	uint32_t role;
+	bool check;
 	enum vmf_stage stage;
 	struct vmf_error error;
 	struct vmf_engine *engine;
 	bool running;
 	bool done;
 	int sock;
+	uint32_t precopies;
+	bool awaits_ack;
+	uint64_t slack_ns;
+	int channel[VFIO_MULTIFD_MAX_CHANNELS];
 	bool agreed;
 	bool peer_failed;
 	struct vmf_message in;
@@ -95,6 +111,7 @@ struct vmf_session {
  * @fds: to poll, or NULL
  * @nfds: number of them
  * @done: the engine has become DONE
+ * @check: something else that the engine may come to, or NULL
  * @patient: it may take as long as it wants, as long as the peer is there
  * @what: names it, for the text of a timeout
  * @until: CLOCK_MONOTONIC time in ns that ends the wait, 0 without
@@ -104,6 +121,7 @@ struct vmf_wait {
 	struct pollfd *fds;
 	nfds_t nfds;
 	bool done;
+	bool (*check)(struct vmf_session *session);
 	bool patient;
 	const char *what;
 	uint64_t until;
@@ -112,6 +130,7 @@ struct vmf_wait {
 enum vmf_woken {
 	VMF_WOKEN_FDS	= 0x100,	/* above every message type */
 	VMF_WOKEN_DONE,
+	VMF_WOKEN_CHECK,
 	VMF_WOKEN_TIME,
 };
 
@@ -141,8 +160,14 @@ int vmf_session_event(struct vmf_session *session, enum vmf_event event,
 
 void vmf_session_mark(struct vmf_session *session, enum vmf_time time);
 
-/* Hands the devices' data fds to the engine, and closes them here. */
+/*
+ * Hands the data fds of those devices to the engine that have one and are not
+ * there yet, and closes them here, unless pre-copy goes on with them.
+ */
 int vmf_session_add_devices(struct vmf_session *session);
+
+/* What has moved so far did so before the stop. */
+void vmf_session_count_precopy(struct vmf_session *session);
 
 /* Brings the counters of session->report up to date. */
 void vmf_session_count(struct vmf_session *session);

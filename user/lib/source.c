@@ -2,15 +2,18 @@
 /*
  * The source's end of a transfer, in the order in which it happens.
  */
+#include "check.h"
 #include "clock.h"
 #include "config.h"
 #include "error.h"
 #include "negotiate.h"
 #include "net.h"
+#include "precopy.h"
 #include "team.h"
 #include "transfer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -21,6 +24,49 @@ static int await(struct vmf_session *session, enum vmf_message_type type,
 		.messages = 1 << type, .what = what });
 
 	return ret < 0 ? ret : 0;
+}
+
+/* Where channel @id goes; NULL: to where the main channel goes */
+static const char *channel_address(const struct vmf_params *params, uint32_t id)
+{
+	if (!params->channel_addresses)
+		return NULL;
+	return params->channel_address[id % params->channel_addresses];
+}
+
+/* The channels share the bandwidth alike, until nothing limits it any more. */
+static int limit(struct vmf_session *session, int sock, uint32_t id)
+{
+	const struct vmf_params *params = session->params;
+	uint64_t rate = params->max_bandwidth / params->channels;
+	int ret;
+
+	if (!params->max_bandwidth)
+		return 0;
+	session->slack_ns = params->packet_size * VMF_NS_PER_S / rate;
+	ret = vmf_net_limit(sock, rate);
+	session->channel[id] = fcntl(sock, F_DUPFD_CLOEXEC, 0);
+	if (!ret && session->channel[id] < 0)
+		ret = -errno;
+	if (ret)
+		return vmf_error_set(&session->error, ret,
+				     "limiting the bandwidth of a channel: %s",
+				     strerror(-ret));
+	return 0;
+}
+
+static void end_limit(struct vmf_session *session)
+{
+	uint32_t id;
+
+	session->slack_ns = 0;
+	for (id = 0; id < session->params->channels; id++) {
+		if (session->channel[id] < 0)
+			continue;
+		vmf_net_limit(session->channel[id], UINT64_MAX);
+		close(session->channel[id]);
+		session->channel[id] = -1;
+	}
 }
 
 static int connect_channels(struct vmf_session *session)
@@ -38,13 +84,16 @@ static int connect_channels(struct vmf_session *session)
 		});
 		if (ret < 0)
 			return ret;
-		sock = vmf_net_connect_again(session->sock, params->timeout,
-					     params->cancel_fd,
+		sock = vmf_net_connect_again(session->sock,
+					     channel_address(params, id),
+					     params->timeout, params->cancel_fd,
 					     &session->error);
 		if (sock < 0)
 			return sock;
-		ret = vmf_engine_add_channel(session->engine, sock, id,
-					     &session->error);
+		ret = limit(session, sock, id);
+		if (!ret)
+			ret = vmf_engine_add_channel(session->engine, sock, id,
+						     &session->error);
 		close(sock);
 		if (ret)
 			return ret;
@@ -53,10 +102,11 @@ static int connect_channels(struct vmf_session *session)
 	return 0;
 }
 
-static int negotiate(struct vmf_session *session)
+/* Up to where nothing was touched yet */
+static int agree(struct vmf_session *session,
+		 uint8_t uuid[static VFIO_MULTIFD_UUID_SIZE])
 {
 	const struct vmf_params *params = session->params;
-	uint8_t uuid[VFIO_MULTIFD_UUID_SIZE];
 	int sock, ret;
 
 	sock = vmf_net_connect(params->address, params->timeout,
@@ -74,6 +124,15 @@ static int negotiate(struct vmf_session *session)
 			    "the destination to answer HELLO");
 	if (!ret)
 		ret = vmf_negotiate_get_ack(session);
+	return ret;
+}
+
+static int negotiate(struct vmf_session *session)
+{
+	uint8_t uuid[VFIO_MULTIFD_UUID_SIZE];
+	int ret;
+
+	ret = agree(session, uuid);
 	if (!ret)
 		ret = vmf_negotiate_setup(session, uuid);
 	if (!ret)
@@ -89,44 +148,14 @@ static int negotiate(struct vmf_session *session)
 	return vmf_session_event(session, VMF_EVENT_NEGOTIATED, NULL);
 }
 
-static int await_trigger(struct vmf_session *session)
-{
-	struct pollfd fd = {
-		.fd = session->params->trigger_fd,
-		.events = POLLIN,
-	};
-	char byte[8];	/* an eventfd wants that many */
-	ssize_t got;
-	int ret;
-
-	ret = vmf_session_event(session, VMF_EVENT_MAY_STOP, NULL);
-	if (ret || fd.fd < 0)
-		return ret;
-
-	do {
-		ret = vmf_session_wait(session, &(struct vmf_wait){
-			.fds = &fd, .nfds = 1, .patient = true });
-		if (ret < 0)
-			return ret;
-		got = read(fd.fd, byte, sizeof(byte));
-	} while (got < 0 && (errno == EAGAIN || errno == EINTR));
-
-	if (got < 0)
-		return vmf_error_set(&session->error, -errno,
-				     "trigger-fd %d: %s", fd.fd,
-				     strerror(errno));
-	if (!got)
-		return vmf_error_set(&session->error, -ECANCELED,
-				     "the VMM closed the trigger without pulling it");
-	return 0;
-}
-
 static int stop(struct vmf_session *session)
 {
+	uint32_t states[VFIO_MULTIFD_MAX_DEVICES];
 	int ret;
 
 	session->stage = VMF_STAGE_STOP;
 	vmf_session_mark(session, VMF_TIME_TRIGGER);
+	end_limit(session);
 	ret = vmf_session_send_bare(session, VMF_STOPPING);
 	if (ret)
 		return ret;
@@ -134,8 +163,8 @@ static int stop(struct vmf_session *session)
 	/* With one device the kernel takes this step by itself. */
 	vmf_session_step(session);
 	if (session->params->devices > 1) {
-		ret = vmf_team_set_state(session,
-					 VFIO_DEVICE_STATE_RUNNING_P2P);
+		vmf_precopy_p2p_states(session, states);
+		ret = vmf_team_set_states(session, states);
 		if (ret)
 			return ret;
 	}
@@ -155,6 +184,7 @@ static int stream(struct vmf_session *session)
 	int ret;
 
 	ret = vmf_session_add_devices(session);
+	vmf_precopy_end(session);
 	if (!ret)
 		ret = vmf_engine_switchover(session->engine, &session->error);
 	if (!ret)
@@ -226,7 +256,9 @@ static int run(struct vmf_session *session)
 
 	ret = negotiate(session);
 	if (!ret)
-		ret = await_trigger(session);
+		ret = vmf_precopy_begin(session);
+	if (!ret)
+		ret = vmf_precopy_run(session);
 	if (!ret)
 		ret = stop(session);
 	if (!ret)
@@ -235,7 +267,24 @@ static int run(struct vmf_session *session)
 		ret = load(session);
 	if (!ret)
 		ret = commit(session);
+	end_limit(session);
 	return ret;
+}
+
+static int run_check(struct vmf_session *session)
+{
+	uint8_t uuid[VFIO_MULTIFD_UUID_SIZE];
+	int ret;
+
+	session->check = true;
+	ret = agree(session, uuid);
+	return ret ? ret : vmf_check_probe(session);
+}
+
+enum vmf_outcome vmf_check(const struct vmf_params *params,
+			   struct vmf_report *report)
+{
+	return vmf_transfer_run(params, report, VFIO_MULTIFD_SEND, run_check);
 }
 
 enum vmf_outcome vmf_send(const struct vmf_params *params,

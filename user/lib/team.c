@@ -2,6 +2,7 @@
 #include "team.h"
 
 #include "clock.h"
+#include "compat.h"
 #include "error.h"
 #include "thread.h"
 
@@ -17,6 +18,7 @@ typedef int (*call_t)(int fd, uint32_t state, int *data_fd);
 struct job {
 	struct team *team;
 	int fd;
+	uint32_t state;
 	int data_fd;
 	int ret;
 	bool picked;		/* has to be done */
@@ -34,11 +36,10 @@ struct team {
 	bool alone;		/* the session has gone on */
 	int event;		/* readable once @left is 0 */
 	call_t call;
-	uint32_t state;
 	struct job job[VFIO_MULTIFD_MAX_DEVICES];
 };
 
-static struct team *create(call_t call, uint32_t state)
+static struct team *create(call_t call)
 {
 	struct team *team = calloc(1, sizeof(*team));
 
@@ -53,7 +54,6 @@ static struct team *create(call_t call, uint32_t state)
 	pthread_mutex_init(&team->lock, NULL);
 	team->holders = 1;
 	team->call = call;
-	team->state = state;
 	return team;
 }
 
@@ -77,7 +77,7 @@ static void *run(void *arg)
 	int data_fd = -1;
 	int ret;
 
-	ret = team->call(job->fd, team->state, &data_fd);
+	ret = team->call(job->fd, job->state, &data_fd);
 
 	pthread_mutex_lock(&team->lock);
 	job->ret = ret;
@@ -147,21 +147,37 @@ static void collect(struct team *team, struct vmf_session *session,
 	}
 }
 
-static int set_state(int fd, uint32_t state, int *data_fd)
+int vmf_team_set_state(struct vmf_session *session, uint32_t state)
 {
-	int ret = vmf_device_set_state(fd, state, data_fd);
+	uint32_t states[VFIO_MULTIFD_MAX_DEVICES];
+	uint32_t i;
 
-	if (!ret && *data_fd < 0 && (state == VFIO_DEVICE_STATE_STOP_COPY ||
-				     state == VFIO_DEVICE_STATE_RESUMING))
-		return -EBADFD;
-	return ret;
+	for (i = 0; i < VFIO_MULTIFD_MAX_DEVICES; i++)
+		states[i] = state;
+	return vmf_team_set_states(session, states);
 }
 
-int vmf_team_set_state(struct vmf_session *session, uint32_t state)
+/* A state in which data moves has an fd for it, from itself or from PRE_COPY. */
+static int take_fd(struct vmf_session_device *own, const struct job *job)
+{
+	if (job->data_fd >= 0) {
+		if (own->data_fd >= 0)
+			close(own->data_fd);
+		own->data_fd = job->data_fd;
+	}
+	if (own->data_fd < 0 && (job->state == VMF_STATE_PRE_COPY ||
+				 job->state == VFIO_DEVICE_STATE_STOP_COPY ||
+				 job->state == VFIO_DEVICE_STATE_RESUMING))
+		return -EBADFD;
+	return 0;
+}
+
+int vmf_team_set_states(struct vmf_session *session,
+			const uint32_t state[static VFIO_MULTIFD_MAX_DEVICES])
 {
 	const struct vmf_params *params = session->params;
 	struct job result[VFIO_MULTIFD_MAX_DEVICES];
-	struct team *team = create(set_state, state);
+	struct team *team = create(vmf_device_set_state);
 	struct pollfd fd = { .events = POLLIN };
 	uint32_t i;
 	int ret;
@@ -170,8 +186,9 @@ int vmf_team_set_state(struct vmf_session *session, uint32_t state)
 		return vmf_error_set(&session->error, -ENOMEM,
 				     "out of memory");
 	for (i = 0; i < params->devices; i++) {
-		team->job[i].picked = true;
-		session->device[i].moved = true;
+		team->job[i].picked = state[i] != VFIO_DEVICE_STATE_ERROR;
+		team->job[i].state = state[i];
+		session->device[i].moved |= team->job[i].picked;
 	}
 	fd.fd = team->event;
 	start(team, params);
@@ -183,14 +200,17 @@ int vmf_team_set_state(struct vmf_session *session, uint32_t state)
 	collect(team, session, result);
 
 	for (i = 0; i < params->devices; i++) {
+		if (!result[i].picked)
+			continue;
+		if (!result[i].ret)
+			result[i].ret = take_fd(&session->device[i],
+						&result[i]);
 		if (result[i].ret)
 			ret = vmf_error_set(&session->error, result[i].ret,
 					    "device %s to %s: %s",
 					    params->device[i].idstr,
-					    vmf_device_state_name(state),
+					    vmf_device_state_name(state[i]),
 					    strerror(-result[i].ret));
-		else
-			session->device[i].data_fd = result[i].data_fd;
 	}
 	return ret < 0 ? ret : 0;
 }
@@ -210,14 +230,16 @@ static bool call_moved(struct vmf_session *session, call_t call, uint32_t state,
 		       struct job result[VFIO_MULTIFD_MAX_DEVICES])
 {
 	const struct vmf_params *params = session->params;
-	struct team *team = create(call, state);
+	struct team *team = create(call);
 	uint32_t i;
 
 	if (!team)
 		return false;
-	for (i = 0; i < params->devices; i++)
+	for (i = 0; i < params->devices; i++) {
 		team->job[i].picked = session->device[i].moved &&
 				      !session->device[i].stuck;
+		team->job[i].state = state;
+	}
 	start(team, params);
 	wait_quietly(team, params->timeout);
 	collect(team, session, result);
@@ -306,5 +328,6 @@ int vmf_team_reset(struct vmf_session *session, char text[static VMF_TEXT_SIZE])
 
 int vmf_team_stop(struct vmf_session *session, char text[static VMF_TEXT_SIZE])
 {
-	return finish(session, set_state, VFIO_DEVICE_STATE_STOP, text);
+	return finish(session, vmf_device_set_state, VFIO_DEVICE_STATE_STOP,
+		      text);
 }

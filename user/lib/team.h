@@ -14,6 +14,10 @@
  */
 int vmf_team_set_state(struct vmf_session *session, uint32_t state);
 
+/* The same with a state for each; VFIO_DEVICE_STATE_ERROR leaves one alone. */
+int vmf_team_set_states(struct vmf_session *session,
+			const uint32_t state[static VFIO_MULTIFD_MAX_DEVICES]);
+
 /*
  * The same for devices that were moved, whatever became of the session: back
  * to RUNNING, or through a reset, or to STOP.  Returns how many failed, a

@@ -43,6 +43,13 @@ static int check_params(const struct vmf_params *params, uint32_t role,
 				     params->packet_size,
 				     VFIO_MULTIFD_MIN_PACKET,
 				     VFIO_MULTIFD_MAX_PACKET);
+	/* TCP remembers for a while how slow it had to be. */
+	if (params->max_bandwidth &&
+	    params->max_bandwidth / params->channels < VMF_MIN_BANDWIDTH)
+		return vmf_error_set(error, -EINVAL,
+				     "a bandwidth of %llu bytes per second, expected at least %u for each of %u channels",
+				     (unsigned long long)params->max_bandwidth,
+				     VMF_MIN_BANDWIDTH, params->channels);
 	return 0;
 }
 
@@ -148,6 +155,9 @@ static enum vmf_outcome outcome_of(const struct vmf_session *session, int ret)
 		[VMF_STAGE_COMMIT]	= VMF_UNDECIDED,
 	};
 
+	if (ret && session->check)
+		return session->peer_failed && session->in.type == VMF_REFUSE ?
+		       VMF_REFUSED : VMF_SETUP;
 	return ret ? failed[session->stage] : VMF_DONE;
 }
 
@@ -197,6 +207,22 @@ static void hang_up(struct vmf_session *session, enum vmf_outcome outcome)
 	session->sock = -1;
 }
 
+void vmf_transfer_end_talk(struct vmf_session *session, int ret)
+{
+	if (ret) {
+		vmf_error_set(&session->error, ret, "%s", strerror(-ret));
+		tell_peer(session);
+	}
+	if (session->sock >= 0)
+		shutdown(session->sock, SHUT_WR);
+	hang_up(session, VMF_REFUSED);
+	session->error = (struct vmf_error){};
+	session->agreed = false;
+	session->peer_failed = false;
+	session->peer_steps = 0;
+	memset(&session->in, 0, sizeof(session->in));
+}
+
 /* Adds what happened after the error, if there was one, to its text. */
 static void append(struct vmf_session *session, const char *text)
 {
@@ -228,7 +254,7 @@ static enum vmf_outcome settle(struct vmf_session *session,
 	int failed;
 
 	if (outcome == VMF_DONE || outcome == VMF_UNDECIDED) {
-		if (send)
+		if (send && !session->check)
 			settle_stopped_source(session, outcome);
 		return outcome;
 	}
@@ -307,6 +333,8 @@ enum vmf_outcome vmf_transfer_run(const struct vmf_params *params,
 		session->report = report;
 		session->role = role;
 		session->sock = -1;
+		for (i = 0; i < VFIO_MULTIFD_MAX_CHANNELS; i++)
+			session->channel[i] = -1;
 		for (i = 0; i < VFIO_MULTIFD_MAX_DEVICES; i++) {
 			session->device[i].data_fd = -1;
 			session->device[i].config_fd = -1;

@@ -13,4 +13,10 @@ enum vmf_outcome vmf_transfer_run(const struct vmf_params *params,
 				  struct vmf_report *report, uint32_t role,
 				  int (*run)(struct vmf_session *session));
 
+/*
+ * Tells the peer what failed, if something did, hangs up and forgets about it: the
+ * session is as before it began to talk.
+ */
+void vmf_transfer_end_talk(struct vmf_session *session, int ret);
+
 #endif /* VMF_TRANSFER_H */
