@@ -155,6 +155,106 @@ signal() {
 	nothing_partial "$work/big" 0 "a signal"
 }
 
+# both NTH VERB OPTION...: with two devices, called one and two
+both() {
+	first=$(device ivshmem-1m "$1") second=$(device bochs "$1")
+	shift
+	seed=$((seed + 2))
+	"$bin/state" lend "$first" $seed "$work/first" \
+		"$bin/state" lend "$second" $((seed + 1)) "$work/second" \
+		"$helper" "$@" --device-fd 3,idstr=one --device-fd 4,idstr=two \
+		>"$work/out" 2>"$work/err"
+	status=$?
+	state=$(sed -n 's/^device is in //p' "$work/out" | sort -u)
+}
+
+# refused STATUS TEXT NAME: the last one was, and the devices run
+refused() {
+	[ "$status $state" = "$1 RUNNING" ] && grep -q -e "$2" "$work/err"
+	verdict $? "$3"
+}
+
+# flip AT: the byte there, in a copy of the store
+flip() {
+	cp "$work/store" "$work/bad"
+	byte=$(dd if="$work/bad" bs=1 skip="$1" count=1 2>/dev/null | od -An -tu1)
+	printf "\\$(printf %03o $((byte ^ 64)))" |
+		dd of="$work/bad" bs=1 seek="$1" conv=notrunc 2>/dev/null
+}
+
+several() {
+	store=$work/store
+	for options in "" "--channels 1" "--channels 16" --direct; do
+		both 0 save --file "$store" $options
+		if [ "$options" = --direct ] && [ $status = 2 ]; then
+			refused 2 "direct: " "a file system without O_DIRECT"
+			continue
+		fi
+		[ "$status $state" = "0 STOP" ] && mv "$work/first" "$work/first.was" &&
+			mv "$work/second" "$work/second.was"
+		verdict $? "save two devices ${options:-by default}"
+		both 1 restore --file "$store" $options
+		[ "$status $state" = "0 STOP" ] && cmp "$work/first" "$work/first.was" &&
+			cmp "$work/second" "$work/second.was"
+		verdict $? "restore two devices ${options:-by default}"
+	done
+	size=$(stat -c %s "$store")
+	both 1 restore --file "$work/ivshmem-1m"
+	refused 2 "is not of 2 devices" "the stream of one device for two"
+	flip 20
+	both 1 restore --file "$work/bad"
+	refused 2 "its header is wrong" "a store with another header"
+	flip $((size - 4096 + 100))
+	both 1 restore --file "$work/bad"
+	refused 2 "its index is wrong" "a store with another index"
+	flip 500000
+	both 1 restore --file "$work/bad"
+	refused 3 "Bad message" "a store with another bit in its data"
+	head -c $((size - 4096)) "$store" >"$work/bad"
+	both 1 restore --file "$work/bad"
+	refused 2 "it is not whole" "a store that was cut"
+	lend "$(device ivshmem-1m 1)" "$work/dump" restore --file "$store"
+	refused 2 "has 2 devices, 1 are given" "a device is missing"
+	lend "$(device ivshmem-1m 0)" "$work/dump" save --channels 2 --file "$work/single"
+	[ "$status $state" = "0 STOP" ]
+	verdict $? "a store of one device"
+	mv "$work/dump" "$work/dump.was"
+	lend "$(device ivshmem-1m 1)" "$work/dump" restore --file "$work/single"
+	[ "$status $state" = "0 STOP" ] && cmp "$work/dump" "$work/dump.was"
+	verdict $? "it is loaded"
+	lend "$(device bochs 1)" "$work/dump" restore --file "$work/single"
+	refused 2 "device vfio0 is another one there" "another device"
+	killed
+}
+
+# At any moment: what was there before, or all of it
+killed() {
+	cp "$store" "$work/before"
+	whole=0
+	for ms in 1 20 40 60 80 100 120 150 200 300; do
+		echo "killed" >"$work/victim"
+		cat >"$work/kill" <<-END
+		#!/bin/sh
+		"\$@" &
+		sleep 0.$(printf %03d $ms)
+		kill -9 \$!
+		wait \$!
+		END
+		chmod +x "$work/kill"
+		first=$(device ivshmem-1m 0) second=$(device bochs 0)
+		seed=$((seed + 2))
+		"$bin/state" lend "$first" $seed "$work/first" \
+			"$bin/state" lend "$second" $((seed + 1)) "$work/second" \
+			"$work/kill" "$helper" save --file "$work/victim" \
+			--device-fd 3,idstr=one --device-fd 4,idstr=two >"$work/out" 2>&1
+		[ "$(cat "$work/victim")" != killed ] 2>/dev/null || continue
+		both 1 restore --file "$work/victim"
+		[ "$status $state" = "0 STOP" ] || whole=1
+	done
+	verdict $whole "SIGKILL at any moment leaves the old file or a whole one"
+	rm -f "$work"/victim*
+}
+
 echo "TAP version 13"
 lib_setup
 case ${1:-all} in
@@ -166,6 +266,7 @@ all)
 	options
 	no_room
 	bad_files
+	several
 	signal
 	;;
 esac

@@ -9,8 +9,9 @@
  * receive BDF DUMP IDSTR CONFIG MAIN FILE...: it gets MAIN, then our receiver
  *	loads it from what FILEs say that channels have carried, config state into
  *	CONFIG, and it is dumped
- * lend BDF SEED DUMP COMMAND...: it is filled, COMMAND gets it as fd 3, then it is
- *	brought to RUNNING and dumped; exits as COMMAND did
+ * lend BDF SEED DUMP COMMAND...: it is filled, COMMAND gets it as fd 3, or the first
+ *	from there on that it does not have yet, then it is brought to RUNNING and
+ *	dumped; exits as COMMAND did
  */
 #include <err.h>
 #include <fcntl.h>
@@ -183,13 +184,16 @@ static int lent;	/* exit status of who had the device */
 /* Says which state it comes back in. */
 static void lend(char **arg)
 {
+	int fd = 3;
 	pid_t pid;
 
 	fill(arg);
 	pid = fork();
 	if (!pid) {
-		/* not close-on-exec */
-		if (dup2(dev.fd, 3) == 3)
+		/* not close-on-exec, as those that were lent to us */
+		while (!fcntl(fd, F_GETFD))
+			fd++;
+		if (dup2(dev.fd, fd) == fd)
 			execvp(arg[2], arg + 2);
 		err(127, "%s", arg[2]);
 	}
