@@ -30,7 +30,7 @@ KSELFTEST_DIR := $(source)/tools/testing/selftests
 export KERNEL CACHE PREFIX DESTDIR KSELFTEST_DIR
 
 packages := bc bison busybox-static cppcheck flex gcc gcc-12 iperf3 iproute2 kmod libc6-dev libelf-dev libkmod-dev \
-	libssl3 make mandoc perl pkg-config python3-docutils qemu-system-x86 sparse xz-utils
+	libnl-genl-3-dev libssl3 libxxhash-dev make mandoc perl pkg-config python3-docutils python3-jsonschema python3-yaml qemu-system-x86 sparse xz-utils
 
 help:	## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -52,7 +52,8 @@ $(sort $(kernel)/env $(CACHE)/6.12/env $(source)): deps
 
 # Modules are built in a directory of links to their sources, one per kernel.
 kbuild = mkdir -p $(1) && exec 9<$(1) && flock 9 && \
-	cp -rsf $(CURDIR)/Kbuild $(CURDIR)/kernel $(1) && . $(kernel)/env && \
+	cp -rsf $(CURDIR)/Kbuild $(CURDIR)/kernel $(1) && mkdir -p $(1)/selftests && \
+	cp -rsf $(CURDIR)/selftests/modules $(1)/selftests && . $(kernel)/env && \
 	$(MAKE) -C "$$KDIR" M=$(1) CONFIG_DEBUG_INFO_BTF_MODULES= $(2) modules
 
 # The second half makes them look installed, for the virtual machine.
@@ -61,7 +62,7 @@ modules: $(kernel)/env	## build the modules into build/KERNEL/kernel
 	@. $(kernel)/env && root=$(BUILD)/lib/modules/$$KVER && mkdir -p $$root/updates && \
 	ln -sfn $$KMODULES/kernel $$root/kernel && \
 	cp $$KMODULES/modules.{order,builtin,builtin.modinfo} $$root && \
-	cp $(BUILD)/kernel/*/*.ko $$root/updates && depmod -b $(BUILD) $$KVER
+	cp $(BUILD)/kernel/*/*.ko $(BUILD)/selftests/modules/*.ko $$root/updates && depmod -b $(BUILD) $$KVER
 
 # The helper and the library as they are tested for what C leaves undefined
 sanitizers := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
@@ -99,6 +100,12 @@ $(QEMUS): deps
 test: $(KERNELS:%=modules-%) $(QEMUS) selftests sanitized	## lint, and run all tests in virtual machines
 	@selftests/check.sh $(RESULTS) $(KERNELS)
 
+SOAK_COUNT ?= 200
+soak: modules user selftests	## SOAK_COUNT random migrations (SOAK_SEED= repeats some)
+	@mkdir -p $(RESULTS)/soak
+	@selftests/vm.sh -t 7200 -k $(KERNEL) -m 4G -p 4K,1M,bochs -o $(RESULTS)/soak -a kmemleak=off -- \
+		env SOAK_COUNT=$(SOAK_COUNT) SOAK_SEED=$(SOAK_SEED) selftests/soak.sh
+
 test-all:	## test with the newest kernel, too
 	@$(MAKE) --no-print-directory test KERNELS='6.12 6.12-debug 7.x-debug'
 
@@ -125,9 +132,10 @@ checkpatch := perl $(source)/scripts/checkpatch.pl --strict --no-tree \
 	--root=$(CURDIR)/kernel --terse --no-summary --quiet --file
 lint-checkpatch: $(source)
 	@status=0; $(checkpatch) $$(find kernel -name '*.[ch]' ! -name trace.h) || status=1; \
+	$(checkpatch) selftests/modules/* || status=1; \
 	$(checkpatch) --ignore $(trace_style) kernel/*/trace.h || status=1; \
 	$(checkpatch) --ignore $(kernel_only) \
-	$$(find user selftests -name '*.[ch]') || status=1; exit $$status
+	$$(find user selftests -name '*.[ch]' ! -path '*/modules/*') || status=1; exit $$status
 
 lint-warnings: $(kernel)/env
 	@$(call kbuild,$(BUILD)-lint,W=1 KCFLAGS=-Werror)

@@ -10,6 +10,7 @@ say() { printf '\n=== %s\n' "$*"; }
 
 say "giving the devices their variant driver"
 lib_setup
+dst_features=
 pairs ivshmem-256m bochs || { echo "no pairs of devices" >&2; exit 1; }
 
 say "moving them from host src to host dst over 4 channels"

@@ -34,8 +34,9 @@ static int make_pipe(int *mine, int *theirs, bool writes)
 }
 
 static int make_pipes(struct helper *helper, struct ends *ends,
-		      unsigned int devices, bool send)
+		      unsigned int devices, const char *verb)
 {
+	bool send = strcmp(verb, "recv");
 	int events = -1, ret;
 
 	ret = make_pipe(&events, &ends->events, true);
@@ -44,7 +45,8 @@ static int make_pipes(struct helper *helper, struct ends *ends,
 	helper->events = fdopen(events, "r");
 	if (!helper->events)
 		return -errno;
-	if (send) {
+	ends->trigger = -1;
+	if (!strcmp(verb, "send")) {
 		ret = make_pipe(&helper->trigger, &ends->trigger, false);
 		if (ret)
 			return ret;
@@ -66,7 +68,8 @@ static void inherit(int fd)
 
 /* Becomes the helper; runs in the child */
 static void exec_helper(struct guest *guest, const struct ends *ends,
-			bool send, const char *program, char **arguments)
+			const char *verb, const char *program,
+			char **arguments)
 {
 	char text[GUEST_MAX_DEVICES + 2][128], *argv[ARGUMENTS];
 	unsigned int argc = 0, used = 0;
@@ -75,7 +78,7 @@ static void exec_helper(struct guest *guest, const struct ends *ends,
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	signal(SIGPIPE, SIG_DFL);
 	argv[argc++] = (char *)program;
-	argv[argc++] = send ? "send" : "recv";
+	argv[argc++] = (char *)verb;
 	while (*arguments && argc < ARGUMENTS / 2)
 		argv[argc++] = *arguments++;
 	for (unsigned int i = 0; i < guest->count; i++) {
@@ -92,7 +95,7 @@ static void exec_helper(struct guest *guest, const struct ends *ends,
 		 ends->events);
 	argv[argc++] = text[used++];
 	inherit(ends->events);
-	if (send) {
+	if (ends->trigger >= 0) {
 		snprintf(text[used], sizeof(text[used]), "--trigger-fd=%d",
 			 ends->trigger);
 		argv[argc++] = text[used];
@@ -105,14 +108,14 @@ static void exec_helper(struct guest *guest, const struct ends *ends,
 }
 
 /* @arguments go to the helper as they are */
-int helper_start(struct helper *helper, struct guest *guest, bool send,
+int helper_start(struct helper *helper, struct guest *guest, const char *verb,
 		 const char *program, char **arguments)
 {
 	struct ends ends;
 	int ret;
 
 	helper->trigger = -1;
-	ret = make_pipes(helper, &ends, guest->count, send);
+	ret = make_pipes(helper, &ends, guest->count, verb);
 	if (ret)
 		return ret;
 	fflush(stdout);
@@ -120,9 +123,9 @@ int helper_start(struct helper *helper, struct guest *guest, bool send,
 	if (helper->pid < 0)
 		return -errno;
 	if (!helper->pid)
-		exec_helper(guest, &ends, send, program, arguments);
+		exec_helper(guest, &ends, verb, program, arguments);
 	close(ends.events);
-	if (send)
+	if (ends.trigger >= 0)
 		close(ends.trigger);
 	for (unsigned int i = 0; i < guest->count; i++)
 		close(ends.config[i]);

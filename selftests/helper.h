@@ -22,7 +22,7 @@ struct helper {
 	int config[GUEST_MAX_DEVICES];
 };
 
-int helper_start(struct helper *helper, struct guest *guest, bool send,
+int helper_start(struct helper *helper, struct guest *guest, const char *verb,
 		 const char *program, char **arguments);
 bool helper_event(struct helper *helper, char *line, size_t size);
 int helper_trigger(struct helper *helper);

@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "compat.h"
 #include "listener.h"
 #include "message.h"
 #include "net.h"
@@ -31,6 +32,7 @@
 #define PACKET		(1u << 20)
 #define BYTES		8192	/* of each device, in two packets */
 #define NONE		1000	/* no message is changed */
+#define FEATURES	(VFIO_MULTIFD_FEATURE_DIGEST | VMF_FEATURE_PRE_COPY)
 #define HEADER		VMF_MESSAGE_HEADER
 #define DEVICE		VMF_MESSAGE_HELLO_DEVICE
 
@@ -40,7 +42,8 @@ struct vmf_engine {
 
 static const uint8_t uuid[VFIO_MULTIFD_UUID_SIZE] = "hostile peer";
 static const struct vmf_identity identity = {
-	.migration_flags = VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P,
+	.migration_flags = VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P |
+			   VMF_MIGRATION_PRE_COPY,
 	.region_size = { 4096, 0, 1 << 20 },
 	.class_code = 0x050000, .vendor = 0x1af4, .device = 0x1110,
 };
@@ -50,7 +53,7 @@ static bool sending;		/* the library is the source */
 static unsigned int victim;	/* the peer's message that is changed */
 static unsigned int said;	/* messages of the peer so far */
 static bool breaks;		/* the engine fails */
-static bool loading;		/* LOADED was said */
+static unsigned int asked;	/* how often for the last device's status */
 static int listener = -1, peer = -1, channels[CHANNELS];
 static struct sockaddr_in address = { .sin_family = AF_INET };
 static char problem[256];
@@ -95,7 +98,7 @@ static void put_hello(void)
 	put(VMF_MESSAGE_VERSION, 2);
 	put(VMF_MESSAGE_VERSION, 2);
 	put(CHANNELS, 4);
-	put(VFIO_MULTIFD_FEATURE_DIGEST, 8);
+	put(FEATURES, 8);
 	put(PACKET, 4);
 	put(DEVICES, 4);
 	put_bytes(uuid, sizeof(uuid));
@@ -138,13 +141,23 @@ static void build(enum vmf_message_type type)
 	case VMF_HELLO_ACK:
 		put(VMF_MESSAGE_VERSION, 2);
 		put(0, 6);
-		put(VFIO_MULTIFD_FEATURE_DIGEST, 8);
+		put(FEATURES, 8);
 		break;
 	case VMF_SENT:
 		for (unsigned int i = 0; i < DEVICES; i++) {
 			put(BYTES, 8);
 			put(2, 8);
 		}
+		break;
+	case VMF_ROUND:
+		put(1, 4);
+		put(0, 4);
+		for (unsigned int i = 0; i < DEVICES; i++)
+			put(2, 8);
+		break;
+	case VMF_ROUND_ACK:
+		put(1, 4);
+		put(0, 4);
 		break;
 	case VMF_LOADED:
 	case VMF_HEARTBEAT:
@@ -222,7 +235,7 @@ static void change(void)
 		put_any(any(64));
 		break;
 	case 7:
-		build(1 + any(VMF_HEARTBEAT));
+		build(1 + any(VMF_ROUND_ACK));
 		break;
 	case 8:
 		fill(any(256));
@@ -322,6 +335,7 @@ static int event(void *opaque, enum vmf_event event, const char *text)
 	case VMF_EVENT_NEGOTIATED:
 		if (sending)
 			break;
+		say(VMF_ROUND);
 		say(VMF_STOPPING);
 		say(VMF_SENT);
 		break;
@@ -354,11 +368,35 @@ const char *vmf_device_state_name(uint32_t state)
 	return "?";
 }
 
+int vmf_device_data_size(int fd, uint64_t *size)
+{
+	*size = BYTES;
+	return 0;
+}
+
+int vmf_device_precopy_info(int data_fd, uint64_t *initial, uint64_t *dirty)
+{
+	*initial = 0;
+	*dirty = 0;
+	return 0;
+}
+
+int vmf_team_set_states(struct vmf_session *session,
+			const uint32_t state[static VFIO_MULTIFD_MAX_DEVICES])
+{
+	for (unsigned int i = 0; i < DEVICES; i++)
+		if (session->device[i].data_fd < 0)
+			session->device[i].data_fd = eventfd(0, EFD_CLOEXEC);
+	return 0;
+}
+
 int vmf_team_set_state(struct vmf_session *session, uint32_t state)
 {
+	static const uint32_t any_state[VFIO_MULTIFD_MAX_DEVICES];
+
 	if (state == VFIO_DEVICE_STATE_RESUMING)
 		open_channels();
-	return 0;
+	return vmf_team_set_states(session, any_state);
 }
 
 int vmf_team_roll_back(struct vmf_session *session,
@@ -434,10 +472,17 @@ int vmf_engine_add_channel(struct vmf_engine *engine, int fd, uint32_t id,
 }
 
 int vmf_engine_add_device(struct vmf_engine *engine, int data_fd,
-			  const char *idstr, uint32_t instance_id,
-			  uint32_t *index, struct vmf_error *error)
+			  uint32_t flags, const char *idstr,
+			  uint32_t instance_id, uint32_t *index,
+			  struct vmf_error *error)
 {
 	*index = idstr[strlen("vfio")] - '0';
+	return 0;
+}
+
+int vmf_engine_continue(struct vmf_engine *engine, uint32_t index,
+			struct vmf_error *error)
+{
 	return 0;
 }
 
@@ -475,15 +520,23 @@ int vmf_engine_status(struct vmf_engine *engine,
 	return 0;
 }
 
-/* The source asks for it before it says SENT. */
+/*
+ * The source asks for it when a round begins, whether it is at its end, and what it
+ * sent then; when that is acknowledged, when pre-copy ends, and before it says SENT.
+ */
 int vmf_engine_device_status(struct vmf_engine *engine, uint32_t index,
+			     uint64_t wake_packets,
 			     struct vfio_multifd_device_status *status)
 {
-	if (sending && !loading && index == DEVICES - 1) {
-		loading = true;
-		say(VMF_LOADED);
+	if (sending && index == DEVICES - 1) {
+		asked++;
+		if (asked == 3)
+			say(VMF_ROUND_ACK);
+		else if (asked == 6)
+			say(VMF_LOADED);
 	}
 	memset(status, 0, sizeof(*status));
+	status->paused = 1;
 	status->bytes = BYTES;
 	status->packets = 2;
 	return 0;
@@ -517,7 +570,8 @@ static bool transfer(unsigned int change_at)
 		.address = sending ? name : "127.0.0.1:0",
 		.devices = DEVICES, .device = device,
 		.channels = CHANNELS, .packet_size = PACKET,
-		.features = VFIO_MULTIFD_FEATURE_DIGEST,
+		.features = FEATURES,
+		.downtime_limit = 300, .max_rounds = 5,
 		.trigger_fd = -1, .cancel_fd = -1,
 		.timeout = VMF_MIN_TIMEOUT, .event = event,
 	};
@@ -536,7 +590,7 @@ static bool transfer(unsigned int change_at)
 	snprintf(name, sizeof(name), "127.0.0.1:%u", ntohs(address.sin_port));
 	victim = change_at;
 	said = 0;
-	loading = false;
+	asked = 0;
 	peer = -1;
 	memset(channels, -1, sizeof(channels));
 
@@ -590,6 +644,6 @@ int main(int argc, char **argv)
 		perror("listening");
 		return 1;
 	}
-	/* HELLO, channels, STOPPING, SENT, COMMIT; and what answers these */
-	return !run(false, 4 + CHANNELS) || !run(true, 4);
+	/* HELLO, channels, ROUND, STOPPING, SENT, COMMIT; and what answers these */
+	return !run(false, 5 + CHANNELS) || !run(true, 5);
 }

@@ -126,19 +126,20 @@ check_config() {
 	}
 }
 
+source_files="*/scripts/checkpatch.pl */scripts/spelling.txt */scripts/const_structs.checkpatch
+	*/include/uapi/linux/vfio.h */include/uapi/linux/iommufd.h
+	*/tools/testing/selftests/kselftest* */tools/testing/selftests/run_kselftest.sh
+	*/tools/net/ynl/* */Documentation/netlink/genetlink.yaml"
+
 debian_source() {
-	echo "fetching checkpatch and headers for the tests of linux-source-$1" >&2
+	echo "fetching checkpatch, headers and ynl for the tests of linux-source-$1" >&2
 	rm -rf "$dir/deb" "$dir/source.new"
 	mkdir -p "$dir/source.new"
 	fetch "linux-source-$1"
 	dpkg --fsys-tarfile "$dir"/deb/*.deb |
 		tar -xO "./usr/src/linux-source-$1.tar.xz" |
-		tar -xJ -C "$dir/source.new" --strip-components=1 --wildcards \
-		'*/scripts/checkpatch.pl' '*/scripts/spelling.txt' \
-		'*/scripts/const_structs.checkpatch' \
-		'*/include/uapi/linux/vfio.h' '*/include/uapi/linux/iommufd.h' \
-		'*/tools/testing/selftests/kselftest*' \
-		'*/tools/testing/selftests/run_kselftest.sh'
+		(set -f && exec tar -xJ -C "$dir/source.new" --strip-components=1 --wildcards \
+		$source_files)
 	# what "make headers" would do with these two
 	mkdir -p "$dir/source.new/usr/include"
 	mv "$dir/source.new/include/uapi/linux" "$dir/source.new/usr/include"
@@ -169,7 +170,8 @@ config_key() {
 # What DIR/env is to be made of; empty where nothing tells
 key() {
 	case $name-$part in
-	6.12-env | 6.12-source) find_image 6.12 ;;
+	6.12-env) find_image 6.12 ;;
+	6.12-source) echo "$(find_image 6.12) $(echo "$source_files" | cksum)" ;;
 	6.12-debug-env) config_key "$(find_image 6.12)" ;;
 	7.x-debug-env) config_key "$(find_newest)" ;;
 	esac

@@ -118,12 +118,15 @@ show_logs() {
 	done
 }
 
+# What destinations agree to: most scripts look at what happens without pre-copy.
+dst_features="--features digest,order-free"
+
 # start_destination [VMM option]... -- [helper option]...: with devices $dst;
 # its address is then in $listen_host and $listen_port
 start_destination() {
 	: >"$work/dst.log"
 	nsenter --net=/run/netns/dst timeout 120 "$vmm" destination --helper="$helper" $dst "$@" \
-		>"$work/dst.log" 2>&1 &
+		$dst_features >"$work/dst.log" 2>&1 &
 	dst_pid=$!
 	wait_for "$work/dst.log" "event listening " || return
 	address=${line#event listening }
@@ -227,7 +230,7 @@ watch_states() {
 	control=/sys/kernel/debug/dynamic_debug/control
 	[ -e $control ] || return
 	echo "module qemu_vfio_pci format migration +p" >$control
-	echo "vfio-multifd: states since now $((watches += 1))" >/dev/kmsg
+	echo "vfio-multifd: states since now $$-$((watches += 1))" >/dev/kmsg
 }
 
 watches=0
@@ -237,7 +240,7 @@ steps() {
 	for bdf in $(eval echo "\$$1" | grep -o '[0-9a-f:]*[.][0-7]'); do
 		printf '%s ' "$bdf"
 	done >"$work/bdfs"
-	dmesg | awk -v bdfs="$(cat "$work/bdfs")" -v watch="states since now $watches$" '
+	dmesg | awk -v bdfs="$(cat "$work/bdfs")" -v watch="states since now $$-$watches\$" '
 		$0 ~ watch { on = 1 }
 		on && match($0, /qemu_vfio_pci [^ ]*: migration state /) {
 			bdf = $0

@@ -8,7 +8,7 @@
 #	scripts		the test scripts
 #	sanitizers	refuse.sh, with the helper that has sanitizers
 #	two_boots	file.sh, which saves in one boot and restores in another
-#	many_devices	nothing: there are 32 pairs of devices
+#	many_devices	many.sh, with 32 pairs of devices
 #	qemu-*		a stock QEMU of that name, as guest and host
 #
 # Prints TAP after "KERNEL NAME: ", and leaves it in DIR/KERNEL/NAME/tap, beside
@@ -23,7 +23,7 @@ pairs=4K,2x1M,256M,bochs,virtio-rng-pci,secondary-vga,ivshmem-doorbell
 # gets what begins and ends, for vm.sh to find there, and a debug kernel is to be
 # used by way of iommufd.
 run_tests() {
-	set -- env QEMU="${QEMU:-}" RUNS="${RUNS:-}" sh -c "modprobe -a qemu_vfio_pci vfio_multifd && $has_iommufd || exit
+	set -- env QEMU="${QEMU:-}" RUNS="${RUNS:-}" SOAK_COUNT="${SOAK_COUNT:-}" sh -c "modprobe -a qemu_vfio_pci vfio_multifd && $has_iommufd || exit
 		{
 			make -s -C selftests run_tests TESTS='\$($1)'
 			echo \$? >\$VM_OUTPUT/make
@@ -49,8 +49,6 @@ alone='name=$1
 	} | sed -u "s/^/# /"
 	[ $(cat $VM_OUTPUT/alone) = 0 ] || printf "not "
 	echo "ok 1 selftests: vfio-multifd: $name"'
-many_devices='test "$(cat /sys/bus/pci/devices/*/device | grep -c 0x1110)" = 64'
-
 say() {
 	tee -a "$dir/tap" | sed -u "s/^/$kernel $name: /"
 }
@@ -91,7 +89,13 @@ case $kernel in *-debug) memory=4G has_iommufd='test -e /dev/iommu' ;; esac
 case $name in
 programs) run_tests TEST_GEN_PROGS ;;
 # they do not look for leaks, and most of their time goes into starting programs
-scripts) append=kmemleak=off && run_tests TEST_PROGS ;;
+scripts)
+	append=kmemleak=off
+	case $kernel in
+	*-debug) SOAK_COUNT=6 && run_tests TEST_PROGS_DEBUG ;;
+	*) run_tests TEST_PROGS ;;
+	esac
+	;;
 # What a peer says to a helper must do no harm to its memory, either.  A report
 # ends the helper with a status that is none of its own.
 sanitizers)
@@ -108,7 +112,9 @@ two_boots)
 		selftests/file.sh restore "$dir.saved/state"
 	sed -n 's/^.*not ok [0-9]* /not ok 1 before the second boot: /p' "$dir.saved/tap" | say
 	;;
-many_devices) machine -t 400 -p 32x1M -- sh -c "$many_devices" ;;
+many_devices)
+	machine -t 900 -p 32x1M -a kmemleak=off -- sh -c "$alone" sh many.sh selftests/many.sh
+	;;
 qemu-*)
 	pairs=4x16M,1M,bochs append=kmemleak=off
 	export QEMU=$name RUNS=all

@@ -21,16 +21,19 @@ enum vmm_exit {
 };
 
 static const char usage[] =
-"usage: vmm source|destination [option]... [-- argument of the helper...]\n"
+"usage: vmm source|destination|check [option]... [-- argument of the helper...]\n"
 "       vmm list\n"
 "\n"
 "Opens devices, lets a guest work with them, and has the helper vfio-multifd\n"
-"move their state to another VMM.  \"list\" shows which devices there are.\n"
+"move their state to another VMM, or ask whether it would.  \"list\" shows which\n"
+"devices there are.\n"
 "\n"
 "  -d, --device=BDF[,idstr=NAME]  use this device; may be given several times\n"
 "  -s, --seed=N          of what the guest writes (source)\n"
 "  -r, --run-ms=N        the guest runs on so long after the helper may stop it\n"
 "                        (source; default 100)\n"
+"  -e, --early           pull the trigger as soon as both ends agree, without\n"
+"                        waiting for \"may-stop\" (source)\n"
 "  -c, --config-size=N   config state of N bytes in place of the real one\n"
 "  -f, --flip            flip a bit of each device's memory after loading\n"
 "                        (destination)\n"
@@ -49,11 +52,13 @@ static const char usage[] =
 
 struct vmm {
 	bool source;
+	bool check;
 	struct guest guest;
 	struct helper helper;
 	const char *program;
 	uint64_t seed;
 	unsigned int run_ms;
+	bool early;
 	long config_size;	/* -1: the real config state */
 	bool flip;
 	bool running;		/* the vCPUs */
@@ -226,7 +231,7 @@ static void let_run(void)
 static void handle_event(const char *event)
 {
 	printf("event %s\n", event);
-	if (!strcmp(event, "may-stop")) {
+	if (!strcmp(event, vmm.early ? "negotiated" : "may-stop")) {
 		let_run();
 		/* a helper that is gone shows soon */
 		if (helper_trigger(&vmm.helper))
@@ -256,8 +261,9 @@ static int migrate(char **arguments)
 	char event[512];
 	int ret;
 
-	ret = helper_start(&vmm.helper, &vmm.guest, vmm.source, vmm.program,
-			   arguments);
+	ret = helper_start(&vmm.helper, &vmm.guest,
+			   vmm.check ? "check" : vmm.source ? "send" : "recv",
+			   vmm.program, arguments);
 	check("helper", ret);
 	printf("helper %d\n", vmm.helper.pid);
 	while (helper_event(&vmm.helper, event, sizeof(event)))
@@ -268,6 +274,8 @@ static int migrate(char **arguments)
 
 	switch (ret) {
 	case VMM_DONE:
+		if (vmm.check)
+			break;
 		if (!vmm.committed)
 			fail("the helper is done without commit", -EPROTO);
 		if (vmm.source)
@@ -331,6 +339,7 @@ static void parse(int argc, char **argv)
 		{ "device", required_argument, NULL, 'd' },
 		{ "seed", required_argument, NULL, 's' },
 		{ "run-ms", required_argument, NULL, 'r' },
+		{ "early", no_argument, NULL, 'e' },
 		{ "config-size", required_argument, NULL, 'c' },
 		{ "flip", no_argument, NULL, 'f' },
 		{ "helper", required_argument, NULL, 'H' },
@@ -339,7 +348,7 @@ static void parse(int argc, char **argv)
 	};
 	int option;
 
-	while ((option = getopt_long(argc, argv, "+d:s:r:c:fh", options,
+	while ((option = getopt_long(argc, argv, "+d:s:r:ec:fh", options,
 				     NULL)) != -1) {
 		switch (option) {
 		case 'd':
@@ -350,6 +359,9 @@ static void parse(int argc, char **argv)
 			break;
 		case 'r':
 			vmm.run_ms = strtoul(optarg, NULL, 0);
+			break;
+		case 'e':
+			vmm.early = true;
 			break;
 		case 'c':
 			vmm.config_size = strtol(optarg, NULL, 0);
@@ -382,13 +394,15 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	if (!strcmp(role, "list"))
 		return list();
-	if (strcmp(role, "source") && strcmp(role, "destination")) {
+	vmm.check = !strcmp(role, "check");
+	if (!vmm.check && strcmp(role, "source") &&
+	    strcmp(role, "destination")) {
 		bool help = !strcmp(role, "-h") || !strcmp(role, "--help");
 
 		fputs(usage, help ? stdout : stderr);
 		return help ? VMM_DONE : VMM_SETUP;
 	}
-	vmm.source = !strcmp(role, "source");
+	vmm.source = vmm.check || !strcmp(role, "source");
 	parse(argc - 1, argv + 1);
 	if (guest_open(&vmm.guest))
 		return VMM_SETUP;

@@ -1,0 +1,193 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Migrations whose state moves, in rounds, while the guest runs: when it may stop,
+# when it does all the same, and what happens if somebody fails before.
+. "$(dirname "$0")/lib.sh"
+
+dst_features= seed=0
+
+# live SOURCE-OPTION... -- HELPER-OPTION...: from $src to $dst
+live() {
+	start_destination $dst_options -- --listen "${listen:-$DST4}:0" || return
+	start_source --seed=$((seed += 1)) "$@" --json --connect "$DST4:$listen_port"
+}
+
+dst_options= listen=
+
+# succeeds NAME SOURCE-OPTION... -- HELPER-OPTION...
+succeeds() {
+	name=$1
+	shift
+	live "$@" && wait_both && migrated && went_by_rounds
+	result $? "$name"
+}
+
+# value NAME: of the source's report
+value() {
+	sed -n "s/.*\"$1\": \"\{0,1\}\([^,\"}]*\).*/\1/p" "$work/src.log" | head -n 1
+}
+
+went_by_rounds() {
+	rounds=$(value rounds)
+	echo "# $rounds rounds, $(value end)"
+	[ "$rounds" -ge 1 ]
+}
+
+by_way_of_pre_copy() {
+	watch_states || { skip "states" "no dynamic debug"; return; }
+	live -- && wait_both && migrated && steps src >"$work/steps"
+	result $? "one device, all defaults"
+	for step in "PRE_COPY RUNNING" "STOP_COPY PRE_COPY_P2P"; do
+		grep -qx "$step" "$work/steps"
+		ok $? "the source went to $step"
+	done
+}
+
+two_devices() {
+	pairs ivshmem-1m bochs || { skip "two devices" "no pairs"; return; }
+	watch_states
+	live -- --channels 2 && wait_both && migrated && steps src >"$work/steps" &&
+		grep -qx "PRE_COPY_P2P PRE_COPY" "$work/steps" &&
+		grep -qx "STOP_COPY PRE_COPY_P2P" "$work/steps"
+	result $? "two devices, by way of PRE_COPY_P2P"
+}
+
+# What the guest writes never ends, so that the limit decides.
+when_to_stop() {
+	live -- --downtime-limit 0 --max-rounds 3 && wait_both && migrated &&
+		case $(value end) in max-rounds | stalled) ;; *) false ;; esac &&
+		[ "$(value rounds)" -le 4 ]
+	result $? "a guest that writes on: $(value rounds) rounds, $(value end)"
+	live -- --downtime-limit 600000 && wait_both && migrated && [ "$(value end)" = converged ]
+	result $? "a downtime limit of ten minutes: $(value rounds) rounds"
+	live --early --run-ms=0 -- --downtime-limit 0 --max-rounds 1000000 && wait_both && migrated
+	result $? "a trigger that does not wait: $(value rounds) rounds, $(value end)"
+	live --run-ms=1500 -- && wait_both && migrated
+	result $? "a guest that runs on after it may stop: $(value rounds) rounds"
+}
+
+# A second at the least: 1 MiB of memory at half of that
+limited() {
+	live --early --run-ms=1000 -- --max-bandwidth 512K --channels 2 &&
+		wait_for "$work/src.log" "event stopped" && wait_both && migrated
+	good=$?
+	before=$(sed -n 's/.*"precopy": {[^}]*"bytes": \([0-9]*\).*/\1/p' "$work/src.log")
+	# TCP begins with what it may have in flight at once
+	[ $good = 0 ] && [ "${before:-2000000}" -lt 900000 ]
+	result $? "bandwidth before the stop: $before bytes in a second, with a limit of 512 KiB"
+}
+
+connections() {
+	on_src awk '$4 == "01"' "/proc/net/$1" | wc -l
+}
+
+paths() {
+	listen="[::]"
+	live --run-ms=1500 -- --channel-address "$DST4" --channel-address "[$DST6]" &&
+		wait_for "$work/src.log" "event may-stop" &&
+		four=$(connections tcp) six=$(connections tcp6) && wait_both && migrated
+	good=$?
+	listen=
+	[ $good = 0 ] && [ "$four $six" = "3 2" ]
+	result $? "channels by two paths: $four connections by IPv4, $six by IPv6"
+	live -- --channel-address "$DST4:1" && wait_both && ended 2 2 && consistent && nothing_left
+	result $? "a path to nowhere is refused"
+}
+
+# One end is without it, or both do not want it.
+without() {
+	watch_states
+	live -- --features digest && wait_both && migrated && [ "$(value rounds)" = 0 ] &&
+		! steps src | grep -q PRE_COPY
+	result $? "a source without the feature"
+	dst_features="--features order-free"
+	live -- && wait_both && migrated && [ "$(value rounds)" = 0 ]
+	result $? "a destination without the feature"
+	dst_features=
+}
+
+port=7900
+
+# harmed NAME STATUSES-OF-SOURCE STATUSES-OF-DESTINATION PROXY-OPTION...
+harmed() {
+	name=$1 src_may=$2 dst_may=$3
+	shift 3
+	port=$((port + 1))
+	start_destination -- --listen $DST4:0 --timeout 5
+	: >"$work/proxy.log"
+	nsenter --net=/run/netns/dst "$bin/proxy" "$@" $DST4 $port $DST4 "$listen_port" \
+		>>"$work/proxy.log" 2>&1 &
+	proxy_pid=$!
+	wait_for "$work/proxy.log" ready &&
+		start_source -- --timeout 5 --downtime-limit 0 --connect $DST4:$port &&
+		wait_both
+	good=$?
+	kill $proxy_pid 2>/dev/null
+	wait $proxy_pid 2>/dev/null
+	[ $good = 0 ] && grep -q '^harm' "$work/proxy.log" && ended "$src_may" "$dst_may" &&
+		consistent && nothing_left
+	result $? "$name: source ends with $src_status, destination with $dst_status"
+}
+
+# A round counts when the destination has loaded it: state that comes two seconds late
+# keeps the source from offering the stop for as long.
+late_round() {
+	port=$((port + 1))
+	start_destination -- --listen $DST4:0
+	: >"$work/proxy.log"
+	nsenter --net=/run/netns/dst "$bin/proxy" --late=2000 $DST4 $port $DST4 "$listen_port" \
+		>>"$work/proxy.log" 2>&1 &
+	proxy_pid=$!
+	wait_for "$work/proxy.log" ready &&
+		start_source --run-ms=0 -- --json --connect $DST4:$port && wait_both && migrated
+	good=$?
+	kill $proxy_pid 2>/dev/null
+	wait $proxy_pid 2>/dev/null
+	late=$((($(time_of trigger) - $(time_of negotiated)) / 1000000))
+	[ $good = 0 ] && [ $late -ge 2000 ]
+	result $? "a round that is loaded late: the stop is offered after $late ms"
+}
+
+time_of() {
+	sed -n "s/.*\"$1\": \([0-9][0-9]*\).*/\1/p" "$work/src.log" | head -n 1
+}
+
+# An edited message's first byte is its twelfth.
+failures() {
+	harmed "cut at ROUND" 2 2 --type=12 --direction=c --cut
+	harmed "cut at ROUND_ACK" 2 2 --type=13 --direction=s --cut
+	harmed "source killed at ROUND" 3 2 --type=12 --direction=c --kill="$work/src.log"
+	harmed "destination killed at ROUND_ACK" 2 3 --type=13 --direction=s \
+		--kill="$work/dst.log"
+	harmed "silence at ROUND" 2 2 --type=12 --direction=c --mute
+	harmed "ROUND of another number" 2 2 --type=12 --direction=c --edit=12=00000007
+	harmed "ROUND_ACK of another number" 2 2 --type=13 --direction=s --edit=12=00000007
+	live --run-ms=5000 -- && wait_for "$work/src.log" "event may-stop" &&
+		wait_for "$work/src.log" "helper " && kill -TERM "${line#helper }" &&
+		wait_both && ended 2 2 && consistent && nothing_left
+	result $? "a source that is cancelled"
+	live --run-ms=5000 -- && wait_for "$work/src.log" "event may-stop" &&
+		wait_for "$work/dst.log" "helper " && kill -TERM "${line#helper }" &&
+		wait_both && ended 2 2 && consistent && nothing_left
+	result $? "a destination that is cancelled"
+}
+
+echo "TAP version 13"
+lib_setup
+pairs ivshmem-1m || skip_all "no pair of ivshmem-1m"
+by_way_of_pre_copy
+for channels in 1 16; do
+	succeeds "$channels channels" -- --channels $channels --packet-size 64K
+done
+succeeds "packets of 4 KiB" -- --packet-size 4K
+when_to_stop
+limited
+paths
+without
+late_round
+failures
+two_devices
+healthy_migration && nothing_left
+result $? "a migration undisturbed"
+finish
