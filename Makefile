@@ -168,7 +168,7 @@ lint-man:
 	@mandoc -T lint -W warning Documentation/*.[1-9]
 
 # A machine that is only to use it needs no emulator.
-install: packages := gcc gcc-12 kmod libc6-dev libelf1 libkmod-dev make pkg-config xz-utils
+install: packages := gcc gcc-12 kmod libc6-dev libelf1 libkmod-dev libnl-genl-3-dev libxxhash-dev make pkg-config xz-utils
 install: modules user	## install the modules, the helper, its library and the rest
 	@. $(kernel)/env && root=$(DESTDIR)/lib/modules/$$KVER && \
 	{ [ "$(DESTDIR)" ] || [ -d $$root/kernel ] || { \
@@ -176,7 +176,7 @@ install: modules user	## install the modules, the helper, its library and the re
 	install -D -m 644 -t $$root/updates $(BUILD)/kernel/*/*.ko && \
 	{ [ "$(DESTDIR)" ] || depmod $$KVER; }
 	@$(MAKE) -C user install
-	@install -D -m 644 -t $(DESTDIR)$(PREFIX)/include/linux kernel/include/uapi/linux/vfio_multifd.h
+	@install -D -m 644 -t $(DESTDIR)$(PREFIX)/include/linux kernel/include/uapi/linux/*.h
 	@install -D -m 644 -t $(DESTDIR)$(UDEVDIR) user/60-vfio-multifd.rules
 	@for f in Documentation/*.[1-9]; do \
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man$${f##*.} $$f; done
@@ -187,7 +187,7 @@ uninstall:	## undo install, for all kernels
 	rmdir --ignore-fail-on-non-empty $$root/updates; \
 	[ "$(DESTDIR)" ] || depmod $${root##*/}; done
 	@$(MAKE) -C user uninstall
-	@rm -f $(DESTDIR)$(PREFIX)/include/linux/vfio_multifd.h $(DESTDIR)$(UDEVDIR)/60-vfio-multifd.rules
+	@rm -f $(DESTDIR)$(PREFIX)/include/linux/vfio_multifd{,_netlink}.h $(DESTDIR)$(UDEVDIR)/60-vfio-multifd.rules
 	@for f in Documentation/*.[1-9]; do \
 	rm -f $(DESTDIR)$(PREFIX)/share/man/man$${f##*.}/$${f##*/}; done
 
