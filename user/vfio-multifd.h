@@ -203,7 +203,7 @@ struct vmf_device {
  * @VMF_EVENT_LISTENING: destination only; text: HOST:PORT
  * @VMF_EVENT_NEGOTIATED: both ends agreed, all channels stand
  * @VMF_EVENT_MAY_STOP: source only: pause the vCPUs, then pull the trigger,
- *	which may be pulled earlier as well
+ *	which may be pulled earlier as well; then this is not told any more
  * @VMF_EVENT_STOPPED: source only: the devices are in STOP_COPY, config state
  *	is being read
  * @VMF_EVENT_LOADED: source: the destination has it all, this end never runs
@@ -370,13 +370,13 @@ struct vmf_report {
  * @max_rounds: source: rounds of pre-copy after which it is told anyway, unless a
  *	device has bytes that have to move before
  * @trigger_fd: source: becomes readable when the VMM has paused its vCPUs;
- *	end of file without a byte cancels; -1: stop at once
+ *	end of file without a byte cancels; -1: stop when `may-stop` is told
  * @cancel_fd: becomes readable to cancel; nothing is read from it; -1: never.
  *	Without effect once LOADED was sent or has come.
  * @timeout: seconds without a word from the peer, or without a step forward,
  *	after which the transfer fails; VMF_MIN_TIMEOUT to VMF_MAX_TIMEOUT.
- *	Two waits end by @cancel_fd alone: for the source to connect, and for
- *	the trigger.
+ *	Three waits end by @cancel_fd alone: for the source to connect, and to
+ *	stop, and for the trigger.
  * @event: called for each event.  What it does not return 0 for must not have
  *	told the VMM anything, not even a part: the transfer fails, and is
  *	rolled back where it still can be.
@@ -415,7 +415,7 @@ VMF_API enum vmf_outcome vmf_recv(const struct vmf_params *params,
 
 /*
  * Asks a vmf_recv() that listens whether it would take these devices, and measures the
- * network for about a second.  Nothing is moved or stopped at either end, and the
+ * network for a second, or with 16 MiB.  Nothing is moved or stopped at either end, and the
  * vmf_recv() goes on to wait.  VMF_DONE: it would; VMF_REFUSED: it would not, the text
  * says why; VMF_SETUP: nobody knows.
  */
