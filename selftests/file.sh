@@ -8,6 +8,8 @@
 . "$(dirname "$0")/lib.sh"
 
 seed=0
+# what a runner of tests has open would be taken for devices
+exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
 
 # lend BDF DUMP OPTION...: the helper gets a device that was filled; "%" stands for
 # its fd
