@@ -68,7 +68,7 @@ helper_of() {
 
 signal() {
 	pid=$(helper_of "$2")
-	[ ! "$pid" ] || kill "-$1" "$pid"
+	[ ! "$pid" ] || kill "-$1" "$pid" 2>/dev/null
 }
 
 freeze() {
@@ -118,12 +118,12 @@ draw_fault() {
 }
 
 # Without contact nothing was touched at the source, and the destination was told to
-# give up.
+# give up, or killed.
 ended_well() {
 	migrated && { verdict=migrated; return 0; }
 	verdict="$src_status/$dst_status"
 	if [ $src_status = 1 ]; then
-		runs src && runs dst && ended 1 2
+		runs src && runs dst && ended 1 "2 3"
 	else
 		consistent
 	fi
