@@ -27,9 +27,15 @@ struct vmfd_buffer *vmfd_foreign_data(struct vmfd_channel *ch)
 	return &ch->buf;
 }
 
-/* The open question: all of it follows from where the packet stands. */
-static void question(const struct vmfd_channel *ch,
-		     struct vfio_multifd_run *arg)
+/**
+ * vmfd_foreign_tell - put the open question, or that there is none
+ * @ch: the channel, run by the caller
+ * @arg: out: what user space gets
+ *
+ * All of it follows from where the packet stands.
+ */
+void vmfd_foreign_tell(const struct vmfd_channel *ch,
+		       struct vfio_multifd_run *arg)
 {
 	u32 size = ch->tr->packet_size;
 
@@ -50,17 +56,6 @@ static void question(const struct vmfd_channel *ch,
 }
 
 /**
- * vmfd_foreign_tell - put the open question, or that there is none
- * @ch: the channel, run by the caller
- * @arg: out: what user space gets
- */
-void vmfd_foreign_tell(const struct vmfd_channel *ch,
-		       struct vfio_multifd_run *arg)
-{
-	question(ch, arg);
-}
-
-/**
  * vmfd_foreign_hear - take an answer
  * @ch: the channel, run by the caller
  * @arg: from user space
@@ -73,7 +68,7 @@ int vmfd_foreign_hear(struct vmfd_channel *ch,
 {
 	struct vfio_multifd_run open;
 
-	question(ch, &open);
+	vmfd_foreign_tell(ch, &open);
 	if (!arg->ask)
 		return ch->ask ? VMFD_ASK : 0;
 	if (arg->ask != open.ask || arg->number != open.number ||

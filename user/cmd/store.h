@@ -31,7 +31,6 @@ struct store_device {
  * @devices: number of entries in @device
  * @device: the devices
  * @threads: that write, or read
- * @direct: the file's fd has O_DIRECT
  * @ended: becomes a signal's number to end it
  * @error: what failed first
  * @chunks: number of entries in @chunk
@@ -43,7 +42,6 @@ struct store {
 	uint32_t devices;
 	struct store_device *device;
 	uint32_t threads;
-	bool direct;
 	volatile sig_atomic_t *ended;
 	struct vmf_error *error;
 	uint32_t chunks;

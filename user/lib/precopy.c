@@ -279,12 +279,6 @@ static int read_trigger(struct vmf_session *session, int fd)
 	return 1;
 }
 
-static bool none(struct vmf_session *session)
-{
-	(void)session;
-	return false;
-}
-
 /* Waits for whatever comes next.  Returns 1 when the trigger was pulled. */
 static int wait_and_act(struct vmf_session *session, struct rounds *rounds)
 {
@@ -298,7 +292,7 @@ static int wait_and_act(struct vmf_session *session, struct rounds *rounds)
 	ret = vmf_session_wait(session, &(struct vmf_wait){
 		.messages = session->awaits_ack ? 1 << VMF_ROUND_ACK : 0,
 		.fds = &fd, .nfds = 1,
-		.check = moves && !session->awaits_ack ? all_paused : none,
+		.check = moves && !session->awaits_ack ? all_paused : NULL,
 		.patient = !moves,
 		.what = "a round of pre-copy",
 		.until = session->precopies && rounds->acked ?
