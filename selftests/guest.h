@@ -15,6 +15,7 @@
  * struct guest_device - a device and the vCPU that works with it
  * @vfio: the device
  * @name: idstr
+ * @options: more for the helper, or NULL
  * @config: what the VMM itself knows of the device
  * @seed: of all that the vCPU writes
  * @vcpu: writes to the device until @pause
@@ -25,6 +26,7 @@
 struct guest_device {
 	struct vfio_device vfio;
 	char name[64];
+	const char *options;
 	struct config config;
 	uint64_t seed;
 	pthread_t vcpu;

@@ -22,7 +22,9 @@
 #include "compat.h"
 #include "listener.h"
 #include "message.h"
+#include "negotiate.h"
 #include "net.h"
+#include "pump.h"
 #include "team.h"
 
 #define ROUNDS		3000	/* for each end */
@@ -40,6 +42,33 @@ struct vmf_engine {
 	int fd;
 };
 
+struct vmf_pump {
+	int fd;			/* counts those of @note that wait */
+	unsigned int notes;
+	unsigned int taken;
+	struct vmf_pump_note note[64];
+};
+
+/* What a source has for the device on the main channel, in this order */
+static const struct {
+	enum vmf_section_tag tag;
+	unsigned int marker;
+	unsigned int size;
+} sections[] = {
+	{ VMF_SECTION_START, 3, 0 },
+	{ VMF_SECTION_START, 1, 0 },
+	{ VMF_SECTION_PART, 4, BYTES / 2 },
+	{ VMF_SECTION_PART, 4, 0 },
+	{ VMF_SECTION_PART, 4, BYTES / 2 },
+	{ VMF_SECTION_PART, 5, 0 },
+	/* behind the stop */
+	{ VMF_SECTION_END, 1, 0 },
+	{ VMF_SECTION_FULL, 1, 0 },
+};
+
+#define PART_SECTIONS	6
+#define SECTIONS	(sizeof(sections) / sizeof(sections[0]))
+
 static const uint8_t uuid[VFIO_MULTIFD_UUID_SIZE] = "hostile peer";
 static const struct vmf_identity identity = {
 	.migration_flags = VFIO_MIGRATION_STOP_COPY | VFIO_MIGRATION_P2P |
@@ -53,6 +82,7 @@ static bool sending;		/* the library is the source */
 static unsigned int victim;	/* the peer's message that is changed */
 static unsigned int said;	/* messages of the peer so far */
 static bool breaks;		/* the engine fails */
+static unsigned int section;	/* the peer's next SECTION */
 static unsigned int asked;	/* how often for the last device's status */
 static int listener = -1, peer = -1, channels[CHANNELS];
 static struct sockaddr_in address = { .sin_family = AF_INET };
@@ -106,7 +136,7 @@ static void put_hello(void)
 		memset(name, 0, sizeof(name));
 		snprintf(name, sizeof(name), "vfio%u", i);
 		put_bytes(name, sizeof(name));
-		put(0, 8);
+		put(i ? 0 : VMF_HELLO_OFF, 8);
 		put(identity.migration_flags, 8);
 		for (unsigned int r = 0; r < VFIO_PCI_NUM_REGIONS; r++)
 			put(identity.region_size[r], 8);
@@ -128,6 +158,19 @@ static void set_length(void)
 	set_u32(HEADER - 4, out.size - HEADER);
 }
 
+static void put_section(void)
+{
+	unsigned int i = section++ % SECTIONS;
+
+	put(0, 4);
+	put(sections[i].tag, 4);
+	put(0xffffffffef100000ull | sections[i].marker, 8);
+	if (sections[i].marker != 4)
+		return;
+	put(sections[i].size, 8);
+	put_any(sections[i].size);
+}
+
 static void build(enum vmf_message_type type)
 {
 	out.size = 0;
@@ -142,6 +185,11 @@ static void build(enum vmf_message_type type)
 		put(VMF_MESSAGE_VERSION, 2);
 		put(0, 6);
 		put(FEATURES, 8);
+		for (unsigned int i = 0; i < DEVICES; i++)
+			put(i ? 0 : VMF_ACK_MAIN, 4);
+		break;
+	case VMF_SECTION:
+		put_section();
 		break;
 	case VMF_SENT:
 		for (unsigned int i = 0; i < DEVICES; i++) {
@@ -235,7 +283,7 @@ static void change(void)
 		put_any(any(64));
 		break;
 	case 7:
-		build(1 + any(VMF_ROUND_ACK));
+		build(1 + any(VMF_SECTION));
 		break;
 	case 8:
 		fill(any(256));
@@ -320,6 +368,8 @@ static void knock_again(void)
 
 static int event(void *opaque, enum vmf_event event, const char *text)
 {
+	unsigned int i;
+
 	for (const char *c = text; c && *c; c++)
 		if (*c < ' ' || *c > '~')
 			snprintf(problem, sizeof(problem),
@@ -335,8 +385,12 @@ static int event(void *opaque, enum vmf_event event, const char *text)
 	case VMF_EVENT_NEGOTIATED:
 		if (sending)
 			break;
+		for (i = 0; i < PART_SECTIONS; i++)
+			say(VMF_SECTION);
 		say(VMF_ROUND);
 		say(VMF_STOPPING);
+		for (; i < SECTIONS; i++)
+			say(VMF_SECTION);
 		say(VMF_SENT);
 		break;
 	case VMF_EVENT_LOADED:
@@ -413,6 +467,82 @@ int vmf_team_reset(struct vmf_session *session, char text[static VMF_TEXT_SIZE])
 int vmf_team_stop(struct vmf_session *session, char text[static VMF_TEXT_SIZE])
 {
 	return vmf_team_roll_back(session, text);
+}
+
+static void note(struct vmf_pump *pump, struct vmf_pump_note note)
+{
+	if (pump->notes == sizeof(pump->note) / sizeof(pump->note[0])) {
+		snprintf(problem, sizeof(problem), "more than %u notes",
+			 pump->notes);
+		return;
+	}
+	pump->note[pump->notes++] = note;
+	eventfd_write(pump->fd, 1);
+}
+
+static int start_pump(struct vmf_pump **pump)
+{
+	static struct vmf_pump only;
+
+	memset(&only, 0, sizeof(only));
+	only.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+	*pump = &only;
+	return 0;
+}
+
+int vmf_pump_start_reader(struct vmf_pump **pump, int data_fd, bool precopy)
+{
+	start_pump(pump);
+	note(*pump, (struct vmf_pump_note){ .size = BYTES / 2 });
+	note(*pump, (struct vmf_pump_note){ .size = BYTES / 2 });
+	note(*pump, (struct vmf_pump_note){
+		.paused = precopy,
+		.ended = !precopy,
+	});
+	return 0;
+}
+
+int vmf_pump_start_writer(struct vmf_pump **pump, int data_fd)
+{
+	return start_pump(pump);
+}
+
+int vmf_pump_fd(const struct vmf_pump *pump)
+{
+	return pump->fd;
+}
+
+/* A writer has written, a reader reads the rest. */
+int vmf_pump_put(struct vmf_pump *pump, struct vmf_pump_note what,
+		 const void *data)
+{
+	uint8_t sum = 0;
+
+	if (!sending && !any(4))
+		return -EAGAIN;
+	for (uint32_t i = 0; i < what.size; i++)
+		sum ^= ((const uint8_t *)data)[i];
+	out.bytes[sizeof(out.bytes) - 1] = sum;
+	note(pump, what);
+	return 0;
+}
+
+int vmf_pump_take(struct vmf_pump *pump, struct vmf_pump_note *what, void *data)
+{
+	eventfd_t count;
+
+	if (eventfd_read(pump->fd, &count))
+		return -EAGAIN;
+	*what = pump->note[pump->taken++];
+	if (data)
+		memset(data, 0x5a, what->size);
+	return 0;
+}
+
+void vmf_pump_end(struct vmf_pump *pump)
+{
+	if (pump)
+		close(pump->fd);
 }
 
 int vmf_engine_open(struct vmf_engine **engine, struct vmf_error *error)
@@ -583,6 +713,8 @@ static bool transfer(unsigned int change_at)
 	for (unsigned int i = 0; i < DEVICES; i++) {
 		device[i].fd = 1000 + i;
 		device[i].config_fd = -1;
+		device[i].multifd = i || any(2) ? VMF_MULTIFD_AUTO :
+						  VMF_MULTIFD_OFF;
 		snprintf(device[i].idstr, sizeof(device[i].idstr), "vfio%u", i);
 	}
 	if (sending)
@@ -590,6 +722,7 @@ static bool transfer(unsigned int change_at)
 	snprintf(name, sizeof(name), "127.0.0.1:%u", ntohs(address.sin_port));
 	victim = change_at;
 	said = 0;
+	section = 0;
 	asked = 0;
 	peer = -1;
 	memset(channels, -1, sizeof(channels));
@@ -644,6 +777,9 @@ int main(int argc, char **argv)
 		perror("listening");
 		return 1;
 	}
-	/* HELLO, channels, ROUND, STOPPING, SENT, COMMIT; and what answers these */
-	return !run(false, 5 + CHANNELS) || !run(true, 5);
+	/*
+	 * HELLO, channels, SECTIONs, ROUND, STOPPING, SENT, COMMIT; and what answers
+	 * these
+	 */
+	return !run(false, 5 + CHANNELS + SECTIONS) || !run(true, 5);
 }

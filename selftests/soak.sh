@@ -34,7 +34,10 @@ draw_devices() {
 		[ "$drawn" = 0 ] || kinds="$kinds $kind"
 	done
 	[ "$kinds" ] || kinds=ivshmem-1m
-	pairs $kinds
+	pairs $kinds || return
+	one_of "" "" "" ,multifd=off
+	src=$(echo "$src" | sed "s/idstr=[^ ]*/&$drawn/")
+	kinds="$kinds$drawn"
 }
 
 draw_options() {

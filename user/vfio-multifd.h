@@ -182,18 +182,32 @@ VMF_API int vmf_engine_cancel(struct vmf_engine *engine);
  */
 
 /**
+ * enum vmf_multifd - which way a device's state goes
+ * @VMF_MULTIFD_AUTO: over the channels if both ends can and no end is against it
+ * @VMF_MULTIFD_ON: over the channels, or the transfer is refused
+ * @VMF_MULTIFD_OFF: over the main channel, which needs no kernel module
+ */
+enum vmf_multifd {
+	VMF_MULTIFD_AUTO,
+	VMF_MULTIFD_ON,
+	VMF_MULTIFD_OFF,
+};
+
+/**
  * struct vmf_device - a device of a transfer
  * @fd: VFIO device fd; stays the caller's
  * @config_fd: the VMM's config state is read from here at the source, up to
  *	end of file, once `stopped` was told, and written here at the
  *	destination, which closes it unless the outcome is VMF_SETUP; -1 for a
  *	device without config state
+ * @multifd: which way its state goes
  * @instance_id: tells devices with one @idstr apart, normally 0
  * @idstr: name, the same at both ends: printable ASCII without spaces
  */
 struct vmf_device {
 	int fd;
 	int config_fd;
+	enum vmf_multifd multifd;
 	uint32_t instance_id;
 	char idstr[VFIO_MULTIFD_IDSTR_SIZE];
 };
@@ -307,7 +321,9 @@ VMF_API const char *vmf_precopy_end_name(enum vmf_precopy_end end);
  * struct vmf_report - how it went, and how it goes
  * @outcome: how it ended
  * @text: what failed, even if the transfer did not, or empty
- * @channels: agreed number of channels
+ * @fallback: which device went over the main channel without having to, and why, or
+ *	empty
+ * @channels: agreed number of channels, 0 if no device needs any
  * @packet_size: agreed largest data of a packet, bytes
  * @features: agreed features
  * @bytes: data bytes so far, without headers and config state
@@ -319,11 +335,13 @@ VMF_API const char *vmf_precopy_end_name(enum vmf_precopy_end end);
  *	when it was looked last, and why the VMM might stop
  * @check: of vmf_check(): bytes that the devices would give in STOP_COPY, at most,
  *	bytes per second of one connection, and how long that would take
- * @device: data bytes and packets so far, in the order of the parameters
+ * @device: data bytes and packets, or records, so far, and whether they go over the
+ *	channels, in the order of the parameters
  */
 struct vmf_report {
 	enum vmf_outcome outcome;
 	char text[VMF_TEXT_SIZE];
+	char fallback[VMF_TEXT_SIZE];
 	uint32_t channels;
 	uint32_t packet_size;
 	uint64_t features;
@@ -347,6 +365,7 @@ struct vmf_report {
 	struct {
 		uint64_t bytes;
 		uint64_t packets;
+		bool multifd;
 	} device[VFIO_MULTIFD_MAX_DEVICES];
 };
 

@@ -91,6 +91,9 @@ static const char send_help[] =
 "                             a VFIO device fd, its name, the same at both ends\n"
 "                             (vfio0, vfio1 and so on, in order), and where its\n"
 "                             config state comes from; repeat for more devices\n"
+"                  [,multifd=on|off|auto]\n"
+"                             whether its state goes over the channels or the main\n"
+"                             connection; auto: over the channels if both ends can\n"
 "      --channels N           TCP connections for device state (%u)\n"
 "      --packet-size BYTES    most data in a packet, with suffix K or M (1M)\n"
 "      --channel-address HOST[:PORT]\n"
@@ -149,6 +152,7 @@ static const char check_help[] =
 "\n"
 "      --connect HOST[:PORT]  where recv listens; [ADDRESS]:PORT for IPv6\n"
 "      --device-fd N[,idstr=NAME][,config-fd=M]\n"
+"                  [,multifd=on|off|auto]\n"
 "                             as for send; nothing is read from M\n"
 "      --channels N           as for send (%u)\n"
 "      --packet-size BYTES    as for send (1M)\n"
@@ -236,6 +240,24 @@ static bool parse_bandwidth(const char *text, uint64_t *rate)
 	return *rate >= VMF_MIN_BANDWIDTH;
 }
 
+static bool parse_multifd(const char *text, enum vmf_multifd *multifd)
+{
+	static const char * const names[] = {
+		[VMF_MULTIFD_AUTO]	= "auto",
+		[VMF_MULTIFD_ON]	= "on",
+		[VMF_MULTIFD_OFF]	= "off",
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(text, names[i]))
+			continue;
+		*multifd = i;
+		return true;
+	}
+	return false;
+}
+
 static bool parse_features(char *list, uint64_t *features)
 {
 	char *name;
@@ -284,6 +306,11 @@ static int add_device(struct command *command, char *text)
 				return command_usage(command->name,
 						     "--device-fd: \"%s\" is not an open fd",
 						     part);
+		} else if (!strncmp(part, "multifd=", 8)) {
+			if (!parse_multifd(part + 8, &device->multifd))
+				return command_usage(command->name,
+						     "--device-fd: multifd=\"%s\" is not on, off or auto",
+						     part + 8);
 		} else {
 			return command_usage(command->name,
 					     "--device-fd: what is \"%s\"?",

@@ -96,6 +96,8 @@ static void row(const char *phase, double ms, const char *fmt, ...)
 void report_table(const struct vmf_params *params,
 		  const struct vmf_report *report, bool send)
 {
+	char way[32] = "the main channel";
+
 	if (report->precopy.bytes && send)
 		row("pre-copy", span_ms(report, VMF_TIME_NEGOTIATED,
 					VMF_TIME_TRIGGER),
@@ -108,11 +110,13 @@ void report_table(const struct vmf_params *params,
 		row("stop", span_ms(report, VMF_TIME_TRIGGER, VMF_TIME_STOPPED),
 		    "%u device%s to STOP_COPY", params->devices,
 		    params->devices == 1 ? "" : "s");
+	if (report->channels)
+		snprintf(way, sizeof(way), "%u channel%s", report->channels,
+			 report->channels == 1 ? "" : "s");
 	row("stream", span_ms(report, VMF_TIME_STOPPED, VMF_TIME_STREAMED),
-	    "%.1f MiB in %" PRIu64 " packets over %u channel%s, %.0f MiB/s",
+	    "%.1f MiB in %" PRIu64 " packets over %s, %.0f MiB/s",
 	    (report->bytes - report->precopy.bytes) / MIB,
-	    report->packets - report->precopy.packets, report->channels,
-	    report->channels == 1 ? "" : "s",
+	    report->packets - report->precopy.packets, way,
 	    rate_mib(report, report->time_ns[VMF_TIME_STREAMED]));
 	row("load", span_ms(report, VMF_TIME_STREAMED, VMF_TIME_LOADED),
 	    "%.3f ms of it from RESUMING to STOP", report->load_ns / 1e6);
@@ -174,6 +178,8 @@ void report_json(const struct vmf_params *params,
 	report_json_string("outcome", vmf_outcome_name(report->outcome));
 	printf(", \"exit\": %d, ", report->outcome);
 	report_json_string("text", report->text);
+	printf(", ");
+	report_json_string("fallback", report->fallback);
 	printf(", \"channels\": %u, \"packet_size\": %u, \"features\": [",
 	       report->channels, report->packet_size);
 	print_features(report->features);
@@ -190,7 +196,9 @@ void report_json(const struct vmf_params *params,
 	for (i = 0; i < params->devices; i++) {
 		printf("%s{", i ? ", " : "");
 		report_json_string("idstr", params->device[i].idstr);
-		printf(", \"bytes\": %" PRIu64 ", \"packets\": %" PRIu64 "}",
+		printf(", \"multifd\": %s, \"bytes\": %" PRIu64
+		       ", \"packets\": %" PRIu64 "}",
+		       report->device[i].multifd ? "true" : "false",
 		       report->device[i].bytes, report->device[i].packets);
 	}
 	printf("], \"time_ns\": {");

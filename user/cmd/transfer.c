@@ -141,6 +141,8 @@ static int run(int argc, char **argv, bool send, bool check)
 	if (outcome != VMF_DONE || *report.text)
 		fprintf(stderr, PROGRAM ": %s: %s\n",
 			vmf_outcome_name(outcome), report.text);
+	if (*report.fallback)
+		fprintf(stderr, PROGRAM ": %s\n", report.fallback);
 	if (command.json)
 		report_json(&command.params, &report, command.name);
 	else if (outcome == VMF_DONE && check)

@@ -2,6 +2,7 @@
 #include "config.h"
 
 #include "error.h"
+#include "section.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -57,6 +58,8 @@ static int set_config(struct vmf_session *session, uint32_t i)
 	struct vmf_session_device *own = &session->device[i];
 
 	own->config_fd = -1;
+	if (own->on_main)
+		return vmf_section_set_config(session, i);
 	return vmf_engine_set_config(session->engine, own->index, own->config,
 				     own->config_size, &session->error);
 }
@@ -123,6 +126,8 @@ int vmf_config_take(struct vmf_session *session)
 
 	for (i = 0; i < session->params->devices; i++) {
 		own = &session->device[i];
+		if (own->on_main)
+			continue;
 		own->config_size = own->config ? VFIO_MULTIFD_MAX_CONFIG : 0;
 		ret = vmf_engine_get_config(session->engine, own->index,
 					    own->config, &own->config_size,

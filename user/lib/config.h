@@ -10,10 +10,10 @@
 /* Makes room for the config state of device @i, if it is to have one. */
 int vmf_config_open(struct vmf_session *session, uint32_t i);
 
-/* Source: reads every blob to its end and hands it to the engine. */
+/* Source: reads every blob to its end and sends it on the way of its device. */
 int vmf_config_read(struct vmf_session *session);
 
-/* Destination: takes every blob out of the engine. */
+/* Destination: takes out of the engine what has come there. */
 int vmf_config_take(struct vmf_session *session);
 
 /* Destination: gives every blob to the VMM, and the end of file with it. */

@@ -109,7 +109,7 @@ static int channel_id(const struct destination *dst,
 	    get_be32(head + INIT_AT_VERSION) != INIT_VERSION ||
 	    memcmp(head + INIT_AT_UUID, dst->hello.uuid,
 		   sizeof(dst->hello.uuid)) ||
-	    head[INIT_AT_ID] >= dst->hello.channels)
+	    head[INIT_AT_ID] >= dst->session->report->channels)
 		return -EPROTO;
 	return head[INIT_AT_ID];
 }
@@ -123,7 +123,7 @@ static int accept_channels(struct destination *dst)
 
 	session->running = true;
 	vmf_session_step(session);
-	while (count < dst->hello.channels) {
+	while (count < session->report->channels) {
 		sock = next_connection(dst, false,
 				       "the source to open its channels", head);
 		if (sock < 0)
@@ -226,7 +226,7 @@ static int negotiate(struct destination *dst)
 	if (!ret)
 		ret = accept_channels(dst);
 	if (!ret)
-		ret = vmf_engine_switchover(session->engine, &session->error);
+		ret = vmf_negotiate_seal(session);
 	if (!ret)
 		ret = vmf_session_send_bare(session, VMF_READY);
 	if (ret)
@@ -279,10 +279,7 @@ static bool round_loaded(struct vmf_session *session)
 	uint32_t i;
 
 	for (i = 0; i < session->params->devices; i++)
-		if (vmf_engine_device_status(session->engine,
-					     session->device[i].index,
-					     session->device[i].wake,
-					     &status) ||
+		if (vmf_session_device_status(session, i, &status) ||
 		    status.packets < session->device[i].wake)
 			return false;
 	return true;
@@ -354,10 +351,10 @@ static int stream(struct destination *dst)
 	vmf_session_mark(session, VMF_TIME_STOPPED);
 	vmf_session_count_precopy(session);
 
-	while (!sent || !session->done) {
+	while (!sent || !vmf_session_all_done(session)) {
 		ret = vmf_session_wait(session, &(struct vmf_wait){
 			.messages = sent ? 0 : 1 << VMF_SENT,
-			.done = !session->done,
+			.done = !vmf_session_all_done(session),
 			.what = "the device state to come",
 		});
 		if (ret < 0)

@@ -47,8 +47,7 @@ static int wait_file(struct vmf_foreign *foreign, uint32_t index)
 	return fd;
 }
 
-/* A driver may sleep for as long as it likes, so this can be cancelled. */
-static ssize_t transfer(int fd, bool write_it, void *at, size_t size)
+ssize_t vmf_foreign_transfer(int fd, bool write_it, void *at, size_t size)
 {
 	struct pollfd ready = { .fd = fd, .events = write_it ? POLLOUT :
 							       POLLIN };
@@ -86,7 +85,8 @@ void vmf_foreign_answer(struct vmf_foreign *foreign, int engine,
 		*map = at;
 	}
 	at = *map;
-	run->result = transfer(wait_file(foreign, run->device),
-			       run->ask == VFIO_MULTIFD_ASK_WRITE,
-			       at + (run->offset - start), run->size);
+	run->result = vmf_foreign_transfer(wait_file(foreign, run->device),
+					   run->ask == VFIO_MULTIFD_ASK_WRITE,
+					   at + (run->offset - start),
+					   run->size);
 }

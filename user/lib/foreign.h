@@ -9,6 +9,7 @@
 #include <vfio-multifd.h>
 
 #include <pthread.h>
+#include <sys/types.h>
 
 /**
  * struct vmf_foreign - the files of a transfer
@@ -21,6 +22,12 @@ struct vmf_foreign {
 	pthread_cond_t added;
 	int file[VFIO_MULTIFD_MAX_DEVICES];
 };
+
+/*
+ * One read or write, the number of its bytes or a negative errno.  A driver may sleep
+ * for as long as it likes, so the thread can be cancelled in here.
+ */
+ssize_t vmf_foreign_transfer(int fd, bool write_it, void *at, size_t size);
 
 void vmf_foreign_init(struct vmf_foreign *foreign);
 void vmf_foreign_destroy(struct vmf_foreign *foreign);

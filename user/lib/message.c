@@ -20,8 +20,11 @@ static const struct message_type {
 	uint32_t max;
 } types[] = {
 	/* Of another version no more than its first two numbers are known. */
-	[VMF_HELLO]	= { "HELLO", 4, VMF_MESSAGE_MAX_BODY },
-	[VMF_HELLO_ACK]	= { "HELLO_ACK", 16, 16 },
+	[VMF_HELLO]	= { "HELLO", 4, VMF_MESSAGE_MAX_HELLO },
+	[VMF_HELLO_ACK]	= { "HELLO_ACK", VMF_MESSAGE_ACK_HEAD +
+			    VMF_MESSAGE_ACK_DEVICE, VMF_MESSAGE_ACK_HEAD +
+			    VFIO_MULTIFD_MAX_DEVICES *
+			    VMF_MESSAGE_ACK_DEVICE },
 	[VMF_REFUSE]	= { "REFUSE", 1, VMF_TEXT_SIZE - 1 },
 	[VMF_READY]	= { "READY", 0, 0 },
 	[VMF_STOPPING]	= { "STOPPING", 0, 0 },
@@ -41,6 +44,9 @@ static const struct message_type {
 	[VMF_PROBE]	= { "PROBE", VMF_MESSAGE_PROBE, VMF_MESSAGE_PROBE },
 	[VMF_PROBE_END]	= { "PROBE_END", 0, 0 },
 	[VMF_PROBE_ACK]	= { "PROBE_ACK", 8, 8 },
+	/* Without data it has no size of that. */
+	[VMF_SECTION]	= { "SECTION", VMF_MESSAGE_SECTION_HEAD - 8,
+			    VMF_MESSAGE_MAX_BODY },
 };
 
 static const struct message_type *find_type(uint16_t type)
@@ -93,11 +99,14 @@ void vmf_message_put_u64(struct vmf_message *message, uint64_t value)
 	vmf_message_put(message, &value, sizeof(value));
 }
 
-int vmf_message_send(struct vmf_message *message, int sock, uint32_t timeout,
-		     struct vmf_error *error)
+int vmf_message_send(struct vmf_message *message, int sock, int cancel_fd,
+		     uint32_t timeout, struct vmf_error *error)
 {
 	uint64_t deadline = vmf_clock_ns() + timeout * VMF_NS_PER_S;
-	struct pollfd pfd = { .fd = sock, .events = POLLOUT };
+	struct pollfd fds[] = {
+		{ sock, POLLOUT, 0 },
+		{ cancel_fd, POLLIN, 0 },
+	};
 	uint32_t end = message->at, sent = 0;
 	ssize_t ret;
 
@@ -118,10 +127,13 @@ int vmf_message_send(struct vmf_message *message, int sock, uint32_t timeout,
 		if (errno == EINTR)
 			continue;
 		if (errno == EAGAIN) {
-			errno = ETIMEDOUT;
-			if (poll(&pfd, 1, vmf_clock_ms_until(deadline)) > 0 ||
-			    vmf_clock_ns() < deadline)
+			poll(fds, 2, vmf_clock_ms_until(deadline));
+			if (fds[1].revents)
+				return vmf_error_set(error, -ECANCELED,
+						     "cancelled");
+			if (fds[0].revents || vmf_clock_ns() < deadline)
 				continue;
+			errno = ETIMEDOUT;
 		}
 		return vmf_error_set(error, -errno, "sending %s: %s",
 				     vmf_message_name(message->type),

@@ -20,8 +20,12 @@ enum vmf_message_layout {
 	VMF_MESSAGE_PROBE	= 16384,
 	VMF_MESSAGE_ROUND_HEAD	= 8,
 	VMF_MESSAGE_ROUND_DEVICE = 8,
-	VMF_MESSAGE_MAX_BODY	= VMF_MESSAGE_HELLO_HEAD +
+	VMF_MESSAGE_ACK_HEAD	= 16,
+	VMF_MESSAGE_ACK_DEVICE	= 4,
+	VMF_MESSAGE_SECTION_HEAD = 24,	/* with the size of the data */
+	VMF_MESSAGE_MAX_HELLO	= VMF_MESSAGE_HELLO_HEAD +
 		VFIO_MULTIFD_MAX_DEVICES * VMF_MESSAGE_HELLO_DEVICE,
+	VMF_MESSAGE_MAX_BODY	= VMF_MESSAGE_SECTION_HEAD + 65536,
 };
 
 enum vmf_message_type {
@@ -41,6 +45,15 @@ enum vmf_message_type {
 	VMF_PROBE	= 14,
 	VMF_PROBE_END	= 15,
 	VMF_PROBE_ACK	= 16,
+	VMF_SECTION	= 17,
+};
+
+/* What a record of a SECTION belongs to, as in QEMU's stream */
+enum vmf_section_tag {
+	VMF_SECTION_START	= 1,
+	VMF_SECTION_PART	= 2,
+	VMF_SECTION_END		= 3,
+	VMF_SECTION_FULL	= 4,
 };
 
 /**
@@ -70,9 +83,12 @@ void vmf_message_put_u16(struct vmf_message *message, uint16_t value);
 void vmf_message_put_u32(struct vmf_message *message, uint32_t value);
 void vmf_message_put_u64(struct vmf_message *message, uint64_t value);
 
-/* Sends it whole.  Waits at most @timeout seconds for a peer that stalls. */
-int vmf_message_send(struct vmf_message *message, int sock, uint32_t timeout,
-		     struct vmf_error *error);
+/*
+ * Sends it whole.  Waits at most @timeout seconds for a peer that stalls, or until
+ * @cancel_fd, if that is not -1, becomes readable.
+ */
+int vmf_message_send(struct vmf_message *message, int sock, int cancel_fd,
+		     uint32_t timeout, struct vmf_error *error);
 
 /*
  * Takes what has come without waiting.  Returns 1 when @message is complete

@@ -61,15 +61,37 @@ static void get_identity(struct vmf_message *in, struct vmf_identity *identity)
 static uint64_t own_features(const struct vmf_session *session,
 			     uint32_t packet_size)
 {
-	uint64_t features = session->params->features &
-			    (vmf_engine_info(session->engine)->features |
-			     VMF_FEATURE_PRE_COPY);
+	uint64_t features = VMF_FEATURE_PRE_COPY;
 
+	if (session->engine)
+		features |= vmf_engine_info(session->engine)->features;
+	features &= session->params->features;
 	if (session->check || session->role == VFIO_MULTIFD_RECV)
 		features |= VMF_FEATURE_CHECK;
 	if (packet_size < 2 * VFIO_MULTIFD_MIN_PACKET)
 		features &= ~(uint64_t)VFIO_MULTIFD_FEATURE_ORDER_FREE;
 	return features;
+}
+
+/* Does device @i have no choice but the main channel? */
+static bool has_to_be_off(const struct vmf_session *session, uint32_t i)
+{
+	return session->params->device[i].multifd == VMF_MULTIFD_OFF ||
+	       !session->engine;
+}
+
+static uint32_t hello_flags(const struct vmf_session *session, uint32_t i)
+{
+	const struct vmf_device *device = &session->params->device[i];
+	uint32_t flags = 0;
+
+	if (device->config_fd >= 0)
+		flags |= VMF_HELLO_CONFIG;
+	if (device->multifd == VMF_MULTIFD_ON)
+		flags |= VMF_HELLO_ON;
+	else if (has_to_be_off(session, i))
+		flags |= VMF_HELLO_OFF;
+	return flags;
 }
 
 int vmf_negotiate_put_hello(struct vmf_session *session,
@@ -97,8 +119,7 @@ int vmf_negotiate_put_hello(struct vmf_session *session,
 
 		vmf_message_put(out, device->idstr, sizeof(device->idstr));
 		vmf_message_put_u32(out, device->instance_id);
-		vmf_message_put_u32(out, device->config_fd >= 0 ?
-				    VMF_HELLO_CONFIG : 0);
+		vmf_message_put_u32(out, hello_flags(session, i));
 		put_identity(out, &session->device[i].identity);
 	}
 	return 0;
@@ -186,13 +207,50 @@ static int match_identity(struct vmf_session *session, const char *name,
 	return 0;
 }
 
-/* Finds the destination's device for number @from of the source's. */
-static int match_device(struct vmf_session *session,
+/* Why a device that could have multifd has none */
+static void note_fallback(struct vmf_session *session, uint32_t i,
+			  const char *why)
+{
+	const struct vmf_device *device = &session->params->device[i];
+	struct vmf_report *report = session->report;
+
+	if (device->multifd == VMF_MULTIFD_AUTO && !*report->fallback)
+		snprintf(report->fallback, sizeof(report->fallback),
+			 "device %s goes over the main channel: %.200s",
+			 device->idstr, session->engine ? why :
+			 session->no_engine.text);
+}
+
+/* Which way device @i goes: over the channels if nobody is against it */
+static int match_multifd(struct vmf_session *session,
+			 const struct vmf_hello_device *from, uint32_t i)
+{
+	enum vmf_multifd own = session->params->device[i].multifd;
+	bool on = from->flags & VMF_HELLO_ON, off = from->flags & VMF_HELLO_OFF;
+
+	if ((on && own == VMF_MULTIFD_OFF) || (off && own == VMF_MULTIFD_ON))
+		return vmf_error_set(&session->error, -ENODEV,
+				     "device %s: multifd is %s at the source, %s at the destination",
+				     from->idstr, on ? "on" : "off",
+				     on ? "off" : "on");
+	if (on && !session->engine)
+		return vmf_error_set(&session->error, -ENODEV,
+				     "device %s: multifd is on at the source, the destination cannot: %.100s",
+				     from->idstr, session->no_engine.text);
+	session->device[i].on_main = off || has_to_be_off(session, i);
+	if (session->device[i].on_main)
+		note_fallback(session, i, "the source wants it so");
+	return 0;
+}
+
+/* Finds the destination's device for @from, which is @number of the source's. */
+static int match_device(struct vmf_session *session, uint32_t number,
 			const struct vmf_hello_device *from, uint32_t *to)
 {
 	const struct vmf_params *params = session->params;
 	bool has_config, wants_config = from->flags & VMF_HELLO_CONFIG;
 	uint32_t i;
+	int ret;
 
 	for (i = 0; i < params->devices; i++)
 		if (vmf_negotiate_same_name(from->idstr, from->instance_id,
@@ -205,7 +263,8 @@ static int match_device(struct vmf_session *session,
 				     from->idstr);
 	*to = i;
 
-	if (from->flags & ~VMF_HELLO_CONFIG)
+	if (from->flags & ~(VMF_HELLO_CONFIG | VMF_HELLO_ON | VMF_HELLO_OFF) ||
+	    (from->flags & VMF_HELLO_ON && from->flags & VMF_HELLO_OFF))
 		return vmf_error_set(&session->error, -EPROTO,
 				     "device %s: unknown flags 0x%x in HELLO",
 				     from->idstr, from->flags);
@@ -215,22 +274,20 @@ static int match_device(struct vmf_session *session,
 				     "device %s: only the %s has a config-fd",
 				     from->idstr, has_config ?
 				     "destination" : "source");
-	return match_identity(session, from->idstr, &from->identity,
-			      &session->device[i].identity);
+	ret = match_identity(session, from->idstr, &from->identity,
+			     &session->device[i].identity);
+	if (ret)
+		return ret;
+	session->device[i].at_peer = number;
+	return match_multifd(session, from, i);
 }
 
-int vmf_negotiate_match(struct vmf_session *session,
-			const struct vmf_hello *hello,
-			uint32_t map[static VFIO_MULTIFD_MAX_DEVICES])
+/* The engine's limits, where it has anything to do */
+static int match_limits(struct vmf_session *session,
+			const struct vmf_hello *hello)
 {
 	const struct vfio_multifd_info *info = vmf_engine_info(session->engine);
-	uint32_t i, j;
-	int ret;
 
-	if (hello->devices != session->params->devices)
-		return vmf_error_set(&session->error, -ENODEV,
-				     "the number of devices is %u at the source, %u at the destination",
-				     hello->devices, session->params->devices);
 	if (!hello->channels || hello->channels > info->max_channels)
 		return vmf_error_set(&session->error, -EINVAL,
 				     "the source wants %u channels, the destination takes 1 to %u",
@@ -242,9 +299,34 @@ int vmf_negotiate_match(struct vmf_session *session,
 				     "the source wants packets of %u bytes, the destination takes multiples of %u up to %u",
 				     hello->packet_size, info->min_packet,
 				     info->max_packet);
+	return 0;
+}
+
+static bool any_on_channels(const struct vmf_session *session)
+{
+	uint32_t i;
+
+	for (i = 0; i < session->params->devices; i++)
+		if (!session->device[i].on_main)
+			return true;
+	return false;
+}
+
+int vmf_negotiate_match(struct vmf_session *session,
+			const struct vmf_hello *hello,
+			uint32_t map[static VFIO_MULTIFD_MAX_DEVICES])
+{
+	uint32_t i, j;
+	int ret;
+
+	*session->report->fallback = '\0';
+	if (hello->devices != session->params->devices)
+		return vmf_error_set(&session->error, -ENODEV,
+				     "the number of devices is %u at the source, %u at the destination",
+				     hello->devices, session->params->devices);
 
 	for (i = 0; i < hello->devices; i++) {
-		ret = match_device(session, &hello->device[i], &map[i]);
+		ret = match_device(session, i, &hello->device[i], &map[i]);
 		if (ret)
 			return ret;
 		for (j = 0; j < i; j++)
@@ -254,11 +336,33 @@ int vmf_negotiate_match(struct vmf_session *session,
 						     hello->device[i].idstr);
 	}
 
-	session->report->channels = hello->channels;
+	session->report->channels = 0;
+	if (any_on_channels(session)) {
+		ret = match_limits(session, hello);
+		if (ret)
+			return ret;
+		session->report->channels = hello->channels;
+	}
 	session->report->packet_size = hello->packet_size;
 	session->report->features = hello->features &
 				    own_features(session, hello->packet_size);
 	return 0;
+}
+
+static void put_ack_devices(struct vmf_session *session)
+{
+	uint32_t number, i, flags;
+
+	for (number = 0; number < session->params->devices; number++) {
+		flags = 0;
+		for (i = 0; i < session->params->devices; i++)
+			if (session->device[i].at_peer == number &&
+			    session->device[i].on_main)
+				flags = VMF_ACK_MAIN;
+		if (flags && !session->engine)
+			flags |= VMF_ACK_NO_ENGINE;
+		vmf_message_put_u32(&session->out, flags);
+	}
 }
 
 int vmf_negotiate_send_ack(struct vmf_session *session)
@@ -270,8 +374,29 @@ int vmf_negotiate_send_ack(struct vmf_session *session)
 	vmf_message_put_u16(out, 0);
 	vmf_message_put_u32(out, 0);
 	vmf_message_put_u64(out, session->report->features);
+	put_ack_devices(session);
 	session->agreed = true;
 	return vmf_session_send(session);
+}
+
+static int get_ack_device(struct vmf_session *session, uint32_t i)
+{
+	const struct vmf_device *device = &session->params->device[i];
+	uint32_t flags = vmf_message_get_u32(&session->in);
+	bool on_main = flags & VMF_ACK_MAIN;
+
+	if (flags & ~(VMF_ACK_MAIN | VMF_ACK_NO_ENGINE) ||
+	    (on_main && device->multifd == VMF_MULTIFD_ON) ||
+	    (!on_main && has_to_be_off(session, i)))
+		return vmf_error_set(&session->error, -EPROTO,
+				     "device %s: flags 0x%x in HELLO_ACK were not offered",
+				     device->idstr, flags);
+	session->device[i].on_main = on_main;
+	if (on_main)
+		note_fallback(session, i, flags & VMF_ACK_NO_ENGINE ?
+			      "the destination has no engine" :
+			      "the destination wants it so");
+	return 0;
 }
 
 int vmf_negotiate_get_ack(struct vmf_session *session)
@@ -279,6 +404,8 @@ int vmf_negotiate_get_ack(struct vmf_session *session)
 	struct vmf_message *in = &session->in;
 	uint16_t version = vmf_message_get_u16(in);
 	uint64_t features;
+	uint32_t i;
+	int ret;
 
 	vmf_message_get_u16(in);
 	vmf_message_get_u32(in);
@@ -290,7 +417,13 @@ int vmf_negotiate_get_ack(struct vmf_session *session)
 				     version, (unsigned long long)features);
 
 	session->agreed = true;
-	session->report->channels = session->params->channels;
+	for (i = 0; i < session->params->devices; i++) {
+		ret = get_ack_device(session, i);
+		if (ret)
+			return ret;
+	}
+	if (any_on_channels(session))
+		session->report->channels = session->params->channels;
 	session->report->packet_size = session->params->packet_size;
 	session->report->features = features;
 	return vmf_message_end(in, &session->error);
@@ -302,11 +435,23 @@ int vmf_negotiate_setup(struct vmf_session *session,
 	struct vfio_multifd_setup setup = {
 		.role = session->role,
 		.channels = session->report->channels,
-		.features = session->report->features &
-			    vmf_engine_info(session->engine)->features,
 		.packet_size = session->report->packet_size,
 	};
 
+	/* All state goes over the main channel. */
+	if (!setup.channels) {
+		session->done = true;
+		return 0;
+	}
+	setup.features = session->report->features &
+			 vmf_engine_info(session->engine)->features;
 	memcpy(setup.uuid, uuid, sizeof(setup.uuid));
 	return vmf_engine_setup(session->engine, &setup, &session->error);
+}
+
+int vmf_negotiate_seal(struct vmf_session *session)
+{
+	if (!session->report->channels)
+		return 0;
+	return vmf_engine_switchover(session->engine, &session->error);
 }

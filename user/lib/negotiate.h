@@ -9,6 +9,13 @@
 
 enum vmf_hello_flag {
 	VMF_HELLO_CONFIG	= 1 << 0,	/* the device has config state */
+	VMF_HELLO_ON		= 1 << 1,	/* multifd for it, or nothing */
+	VMF_HELLO_OFF		= 1 << 2,	/* no multifd for it */
+};
+
+enum vmf_ack_flag {
+	VMF_ACK_MAIN		= 1 << 0,	/* the device goes over the main channel */
+	VMF_ACK_NO_ENGINE	= 1 << 1,	/* since the destination has no engine */
 };
 
 struct vmf_hello_device {
@@ -60,6 +67,9 @@ int vmf_negotiate_match(struct vmf_session *session,
 /* Destination: sends HELLO_ACK.  Source: takes it apart. */
 int vmf_negotiate_send_ack(struct vmf_session *session);
 int vmf_negotiate_get_ack(struct vmf_session *session);
+
+/* All devices are known to the engine that will be. */
+int vmf_negotiate_seal(struct vmf_session *session);
 
 /* Hands what was agreed on to the engine. */
 int vmf_negotiate_setup(struct vmf_session *session,

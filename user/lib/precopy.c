@@ -9,40 +9,31 @@
 #include "clock.h"
 #include "compat.h"
 #include "error.h"
+#include "rounds.h"
+#include "section.h"
 #include "team.h"
+#include "trigger.h"
 
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
 #define LOOK_NS		(100 * VMF_NS_PER_MS)	/* what the guest writes by then */
-#define FOR_EVER	1e19	/* ns */
-#define MAX_STALLS	3	/* rounds that leave no less than the one before */
 
 /**
  * struct rounds - how pre-copy goes
+ * @so_far: the rounds
  * @acked: the destination has all rounds so far
  * @offered: the VMM was told that it may stop
- * @initial: bytes that must be there before the stop
- * @left: bytes that would move after the stop
- * @last_left: @left after the round before
- * @stalls: rounds in a row that were no good
  * @bytes: that had moved when the round began
  * @began_ns: when that was
- * @moved: bytes of the last round
- * @rate: bytes per second of it
  */
 struct rounds {
+	struct vmf_rounds so_far;
 	bool acked;
 	bool offered;
-	uint64_t initial;
-	uint64_t left;
-	uint64_t last_left;
-	uint32_t stalls;
 	uint64_t bytes;
 	uint64_t began_ns;
-	uint64_t moved;
-	double rate;
 };
 
 static bool can(const struct vmf_session *session, uint32_t i)
@@ -87,26 +78,21 @@ static uint64_t stopped_size(const struct vmf_session *session)
 
 static int measure_left(struct vmf_session *session, struct rounds *rounds)
 {
-	uint64_t initial, dirty;
 	uint32_t i;
 	int ret;
 
-	rounds->initial = 0;
-	rounds->left = stopped_size(session);
+	rounds->so_far.initial = 0;
+	rounds->so_far.left = stopped_size(session);
 	for (i = 0; i < session->params->devices; i++) {
 		if (!session->device[i].precopy)
 			continue;
-		ret = vmf_device_precopy_info(session->device[i].data_fd,
-					      &initial, &dirty);
+		ret = vmf_rounds_measure(&rounds->so_far,
+					 session->device[i].data_fd);
 		if (ret)
 			return vmf_error_set(&session->error, ret,
 					     "device %s: how much is left: %s",
 					     session->params->device[i].idstr,
 					     strerror(-ret));
-		rounds->initial += initial;
-		if (__builtin_add_overflow(initial, dirty, &dirty) ||
-		    __builtin_add_overflow(rounds->left, dirty, &rounds->left))
-			rounds->left = UINT64_MAX;
 	}
 	return 0;
 }
@@ -118,9 +104,8 @@ static bool all_paused(struct vmf_session *session)
 
 	for (i = 0; i < session->params->devices; i++)
 		if (session->device[i].precopy &&
-		    (vmf_engine_device_status(session->engine,
-					      session->device[i].index, 0,
-					      &status) || !status.paused))
+		    (vmf_session_device_status(session, i, &status) ||
+		     !status.paused))
 			return false;
 	return true;
 }
@@ -148,8 +133,12 @@ static int next_round(struct vmf_session *session, struct rounds *rounds)
 	for (i = 0; i < session->params->devices; i++) {
 		if (!session->device[i].precopy)
 			continue;
-		ret = vmf_engine_continue(session->engine,
-					  session->device[i].index, NULL);
+		if (session->device[i].on_main)
+			ret = vmf_section_continue(session, i);
+		else
+			ret = vmf_engine_continue(session->engine,
+						  session->device[i].index,
+						  NULL);
 		/* Of a transfer that has failed the next look tells why. */
 		if (ret && ret != -EBADFD)
 			return vmf_error_set(&session->error, ret,
@@ -181,8 +170,6 @@ static int take_ack(struct vmf_session *session, struct rounds *rounds)
 {
 	struct vmf_report *report = session->report;
 	uint32_t round = vmf_message_get_u32(&session->in);
-	uint64_t took;
-	double rate;
 
 	vmf_message_get_u32(&session->in);
 	session->awaits_ack = false;
@@ -192,48 +179,9 @@ static int take_ack(struct vmf_session *session, struct rounds *rounds)
 				     round, report->precopy.rounds + 1);
 	report->precopy.rounds = round;
 	rounds->acked = true;
-	took = vmf_clock_ns() - rounds->began_ns;
-	rounds->moved = all_bytes(session) - rounds->bytes;
-	rate = took ? rounds->moved * 1e9 / took : 0;
-	/* A round of a few bytes says little of the network. */
-	if (rounds->moved >= report->packet_size || rate > rounds->rate)
-		rounds->rate = rate;
+	vmf_rounds_add(&rounds->so_far, all_bytes(session) - rounds->bytes,
+		       vmf_clock_ns() - rounds->began_ns);
 	return vmf_message_end(&session->in, &session->error);
-}
-
-/* What is left takes no longer than it may, or other rounds would be in vain. */
-static enum vmf_precopy_end find_end(struct vmf_session *session,
-				     const struct rounds *rounds)
-{
-	const struct vmf_params *params = session->params;
-	struct vmf_report *report = session->report;
-	double expected = 0;
-
-	if (rounds->rate > 0)
-		expected = rounds->left / rounds->rate * 1e9;
-	report->precopy.expected_ns = expected < FOR_EVER ? expected :
-							    UINT64_MAX;
-	report->precopy.left = rounds->left;
-	if (rounds->initial)
-		return VMF_PRECOPY_NONE;
-	if ((rounds->rate > 0 || !rounds->left) &&
-	    expected <= params->downtime_limit * VMF_NS_PER_MS)
-		return VMF_PRECOPY_CONVERGED;
-	if (report->precopy.rounds >= params->max_rounds)
-		return VMF_PRECOPY_MAX_ROUNDS;
-	if (rounds->stalls >= MAX_STALLS)
-		return VMF_PRECOPY_STALLED;
-	return VMF_PRECOPY_NONE;
-}
-
-/* Was the last round of any use? */
-static void count_stalls(struct rounds *rounds)
-{
-	if (rounds->last_left && rounds->left >= rounds->last_left)
-		rounds->stalls++;
-	else
-		rounds->stalls = 0;
-	rounds->last_left = rounds->left;
 }
 
 /*
@@ -249,34 +197,18 @@ static int judge(struct vmf_session *session, struct rounds *rounds,
 	ret = measure_left(session, rounds);
 	if (ret)
 		return ret;
-	if (after_round)
-		count_stalls(rounds);
-	end = find_end(session, rounds);
+	end = vmf_rounds_judge(&rounds->so_far, after_round);
+	session->report->precopy.expected_ns = rounds->so_far.expected_ns;
+	session->report->precopy.left = rounds->so_far.left;
 	/* A device that gives nothing is asked again a little later. */
 	if (end == VMF_PRECOPY_NONE)
-		return after_round && !rounds->moved ?
+		return after_round && !rounds->so_far.moved ?
 		       0 : next_round(session, rounds);
 	if (rounds->offered)
 		return 0;
 	rounds->offered = true;
 	session->report->precopy.end = end;
 	return vmf_session_event(session, VMF_EVENT_MAY_STOP, NULL);
-}
-
-static int read_trigger(struct vmf_session *session, int fd)
-{
-	char byte[8];	/* an eventfd wants that many */
-	ssize_t got = read(fd, byte, sizeof(byte));
-
-	if (got < 0 && (errno == EAGAIN || errno == EINTR))
-		return 0;
-	if (got < 0)
-		return vmf_error_set(&session->error, -errno,
-				     "trigger-fd %d: %s", fd, strerror(errno));
-	if (!got)
-		return vmf_error_set(&session->error, -ECANCELED,
-				     "the VMM closed the trigger without pulling it");
-	return 1;
 }
 
 /* Waits for whatever comes next.  Returns 1 when the trigger was pulled. */
@@ -300,7 +232,7 @@ static int wait_and_act(struct vmf_session *session, struct rounds *rounds)
 	});
 	switch (ret) {
 	case VMF_WOKEN_FDS:
-		return read_trigger(session, fd.fd);
+		return vmf_trigger_read(fd.fd, &session->error);
 	case VMF_WOKEN_CHECK:
 		return end_round(session);
 	case VMF_ROUND_ACK:
@@ -315,7 +247,12 @@ static int wait_and_act(struct vmf_session *session, struct rounds *rounds)
 
 int vmf_precopy_run(struct vmf_session *session)
 {
-	struct rounds rounds = {};
+	const struct vmf_params *params = session->params;
+	struct rounds rounds = { .so_far = {
+		.downtime_limit = params->downtime_limit,
+		.max = params->max_rounds,
+		.enough = params->packet_size,
+	} };
 	int ret;
 
 	begin_round(session, &rounds);
@@ -326,7 +263,7 @@ int vmf_precopy_run(struct vmf_session *session)
 		rounds.offered = true;
 	}
 	do {
-		if (rounds.offered && session->params->trigger_fd < 0)
+		if (rounds.offered && params->trigger_fd < 0)
 			break;
 		ret = wait_and_act(session, &rounds);
 	} while (!ret);

@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "error.h"
 #include "listener.h"
+#include "section.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -19,6 +20,13 @@
 #define PROGRESS_NS	(200 * VMF_NS_PER_MS)
 
 enum { SOCK, ENGINE, CANCEL, OWN_FDS };
+
+/* A cancel comes too late once the peer may be sure of this end. */
+static int cancel_fd(const struct vmf_session *session)
+{
+	return session->stage < VMF_STAGE_LOADED ? session->params->cancel_fd :
+						   -1;
+}
 
 static const char *peer_name(const struct vmf_session *session)
 {
@@ -47,12 +55,15 @@ int vmf_session_add_devices(struct vmf_session *session)
 
 		if (own->data_fd < 0 || own->index != VFIO_MULTIFD_NO_INDEX)
 			continue;
-		ret = vmf_engine_add_device(session->engine, own->data_fd,
-					    own->precopy ?
-					    VFIO_MULTIFD_DEVICE_PRE_COPY : 0,
-					    params->device[i].idstr,
-					    params->device[i].instance_id,
-					    &own->index, &session->error);
+		if (own->on_main)
+			ret = vmf_section_begin(session, i);
+		else
+			ret = vmf_engine_add_device(session->engine, own->data_fd,
+						    own->precopy ?
+						    VFIO_MULTIFD_DEVICE_PRE_COPY : 0,
+						    params->device[i].idstr,
+						    params->device[i].instance_id,
+						    &own->index, &session->error);
 		if (ret)
 			return ret;
 		if (own->precopy)
@@ -96,25 +107,6 @@ static int lost(struct vmf_session *session, int ret)
 	session->sock = -1;
 	session->error = (struct vmf_error){};
 	return 0;
-}
-
-int vmf_session_send(struct vmf_session *session)
-{
-	int ret;
-
-	if (session->sock < 0)
-		return 0;
-	ret = vmf_message_send(&session->out, session->sock,
-			       session->params->timeout, &session->error);
-	session->spoke_ns = vmf_clock_ns();
-	return ret ? lost(session, ret) : 0;
-}
-
-int vmf_session_send_bare(struct vmf_session *session,
-			  enum vmf_message_type type)
-{
-	vmf_message_start(&session->out, type);
-	return vmf_session_send(session);
 }
 
 /*
@@ -162,6 +154,8 @@ static int receive(struct vmf_session *session, const struct vmf_wait *wait)
 	session->heard_ns = vmf_clock_ns();
 	if (in->type == VMF_HEARTBEAT)
 		return take_heartbeat(session);
+	if (in->type == VMF_SECTION && session->role == VFIO_MULTIFD_RECV)
+		return vmf_section_receive(session);
 	if (in->type == VMF_FAILED ||
 	    (in->type == VMF_REFUSE && wait->messages & 1 << VMF_HELLO_ACK))
 		return take_failure(session);
@@ -181,7 +175,7 @@ static int receive(struct vmf_session *session, const struct vmf_wait *wait)
 }
 
 /*
- * A channel that breaks is often the echo of a failure at the peer, which
+ * A connection that breaks is often the echo of a failure at the peer, which
  * knows better what happened and is just about to say it.
  */
 static void hear_peer_out(struct vmf_session *session)
@@ -202,6 +196,33 @@ static void hear_peer_out(struct vmf_session *session)
 	}
 }
 
+int vmf_session_send(struct vmf_session *session)
+{
+	struct vmf_error error = {};
+	int ret;
+
+	if (session->sock < 0)
+		return 0;
+	ret = vmf_message_send(&session->out, session->sock, cancel_fd(session),
+			       session->params->timeout, &error);
+	session->spoke_ns = vmf_clock_ns();
+	if (!ret)
+		return 0;
+	session->mute = true;
+	if ((ret == -EPIPE || ret == -ECONNRESET) &&
+	    session->stage < VMF_STAGE_LOADED)
+		hear_peer_out(session);
+	vmf_error_set(&session->error, ret, "%s", error.text);
+	return lost(session, ret);
+}
+
+int vmf_session_send_bare(struct vmf_session *session,
+			  enum vmf_message_type type)
+{
+	vmf_message_start(&session->out, type);
+	return vmf_session_send(session);
+}
+
 static int engine_failed(struct vmf_session *session,
 			 const struct vfio_multifd_status *status)
 {
@@ -215,6 +236,27 @@ static int engine_failed(struct vmf_session *session,
 			     status->error ? status->error : -EIO, "%s", text);
 }
 
+int vmf_session_device_status(struct vmf_session *session, uint32_t i,
+			      struct vfio_multifd_device_status *status)
+{
+	const struct vmf_session_device *own = &session->device[i];
+
+	if (!own->on_main && session->engine)
+		return vmf_engine_device_status(session->engine, own->index,
+						own->wake, status);
+	*status = (struct vfio_multifd_device_status){
+		.bytes = own->section.bytes,
+		.packets = own->section.records,
+		.paused = own->section.paused,
+	};
+	return 0;
+}
+
+bool vmf_session_all_done(const struct vmf_session *session)
+{
+	return session->done && vmf_section_all_done(session);
+}
+
 void vmf_session_count(struct vmf_session *session)
 {
 	struct vmf_report *report = session->report;
@@ -222,10 +264,9 @@ void vmf_session_count(struct vmf_session *session)
 	uint32_t i;
 
 	for (i = 0; i < session->params->devices; i++) {
-		if (vmf_engine_device_status(session->engine,
-					     session->device[i].index,
-					     session->device[i].wake, &status))
+		if (vmf_session_device_status(session, i, &status))
 			continue;
+		report->device[i].multifd = !session->device[i].on_main;
 		report->device[i].bytes = status.bytes;
 		report->device[i].packets = status.packets;
 	}
@@ -253,38 +294,54 @@ void vmf_session_count_precopy(struct vmf_session *session)
 	report->packets = report->precopy.packets;
 }
 
-/* Asks the engine how it stands, if that is due or it has news. */
+static int ask_engine(struct vmf_session *session,
+		      struct vfio_multifd_status *status)
+{
+	int ret = vmf_engine_status(session->engine, status);
+
+	if (ret)
+		return vmf_error_set(&session->error, ret, "engine status: %s",
+				     strerror(-ret));
+	if (status->state == VFIO_MULTIFD_STATE_FAILED)
+		return engine_failed(session, status);
+
+	if (status->state == VFIO_MULTIFD_STATE_DONE && !session->done) {
+		session->done = true;
+		vmf_session_mark(session, VMF_TIME_STREAMED);
+	}
+	return 0;
+}
+
+/* Brings the report up to date, if that is due or the engine has news. */
 static int look(struct vmf_session *session, bool news)
 {
 	void (*progress)(void *opaque, const struct vmf_report *report) =
 		session->params->progress;
-	struct vfio_multifd_status status;
+	struct vfio_multifd_status status = {};
+	struct vmf_report *report = session->report;
 	uint64_t now = vmf_clock_ns();
 	int ret;
 
-	if (!session->running || session->done)
+	if (!session->running || vmf_session_all_done(session))
 		return 0;
 	if (!news && now - session->looked_ns < PROGRESS_NS)
 		return 0;
 	session->looked_ns = now;
 
-	ret = vmf_engine_status(session->engine, &status);
-	if (ret)
-		return vmf_error_set(&session->error, ret, "engine status: %s",
-				     strerror(-ret));
-	if (status.state == VFIO_MULTIFD_STATE_FAILED)
-		return engine_failed(session, &status);
-
-	if (status.packets > session->report->packets)
+	if (report->channels) {
+		ret = ask_engine(session, &status);
+		if (ret)
+			return ret;
+	}
+	status.bytes += session->section_bytes;
+	status.packets += session->section_records;
+	if (status.packets > report->packets)
 		vmf_session_step(session);
-	session->report->bytes = status.bytes;
-	session->report->packets = status.packets;
-	session->done = status.state == VFIO_MULTIFD_STATE_DONE;
-	if (session->done)
-		vmf_session_mark(session, VMF_TIME_STREAMED);
+	report->bytes = status.bytes;
+	report->packets = status.packets;
 	if (progress && moves(session)) {
 		vmf_session_count(session);
-		progress(session->params->opaque, session->report);
+		progress(session->params->opaque, report);
 	}
 	return 0;
 }
@@ -302,6 +359,9 @@ static int beat(struct vmf_session *session, const struct vmf_wait *wait)
 				     session->params->timeout, wait->what);
 	if (session->sock < 0)
 		return 0;
+	/* It is this end that does not listen. */
+	if (session->held)
+		session->heard_ns = now;
 	if (now - session->heard_ns > limit)
 		return lost(session,
 			    vmf_error_set(&session->error, -ETIMEDOUT,
@@ -329,7 +389,7 @@ static uint64_t wake_time(const struct vmf_session *session,
 	}
 	if (session->sock >= 0 && session->spoke_ns + HEARTBEAT_NS < when)
 		when = session->spoke_ns + HEARTBEAT_NS;
-	if (session->running && !session->done &&
+	if (session->running && !vmf_session_all_done(session) &&
 	    (moves(session) || wait->check) &&
 	    session->looked_ns + PROGRESS_NS < when)
 		when = session->looked_ns + PROGRESS_NS;
@@ -342,22 +402,24 @@ static int poll_all(struct vmf_session *session, const struct vmf_wait *wait,
 		    struct pollfd *fds, bool at_once)
 {
 	uint64_t when = at_once ? 0 : wake_time(session, wait);
+	nfds_t nfds = OWN_FDS + wait->nfds;
 	int ret;
 
-	fds[SOCK] = (struct pollfd){ session->sock, POLLIN, 0 };
+	fds[SOCK] = (struct pollfd){ session->held ? -1 : session->sock,
+				     POLLIN, 0 };
+	if (session->backlog)
+		fds[SOCK].events |= POLLOUT;
 	fds[ENGINE] = (struct pollfd){ -1, POLLIN, 0 };
 	if (session->running && !session->done)
 		fds[ENGINE].fd = vmf_engine_fd(session->engine);
-	/* A cancel comes too late once the peer may be sure of this end. */
-	fds[CANCEL] = (struct pollfd){ -1, POLLIN, 0 };
-	if (session->stage < VMF_STAGE_LOADED)
-		fds[CANCEL].fd = session->params->cancel_fd;
+	fds[CANCEL] = (struct pollfd){ cancel_fd(session), POLLIN, 0 };
+	nfds += vmf_section_watch(session, fds + nfds);
 	if (wait->nfds)
 		memcpy(fds + OWN_FDS, wait->fds,
 		       wait->nfds * sizeof(*wait->fds));
 
 	do {
-		ret = poll(fds, OWN_FDS + wait->nfds, when == UINT64_MAX ?
+		ret = poll(fds, nfds, when == UINT64_MAX ?
 			   -1 : vmf_clock_ms_until(when));
 	} while (ret < 0 && errno == EINTR);
 	if (ret < 0)
@@ -381,12 +443,12 @@ static bool any_ready(const struct vmf_wait *wait)
 
 int vmf_session_wait(struct vmf_session *session, const struct vmf_wait *wait)
 {
-	struct pollfd fds[OWN_FDS + VMF_LISTENER_FDS];
+	struct pollfd fds[OWN_FDS + VMF_LISTENER_FDS + VFIO_MULTIFD_MAX_DEVICES];
 	bool checked;
 	int ret;
 
 	for (;;) {
-		if (wait->done && session->done)
+		if (wait->done && vmf_session_all_done(session))
 			return VMF_WOKEN_DONE;
 		/* Nothing that is always there must keep the rest out. */
 		checked = wait->check && wait->check(session);
@@ -403,6 +465,10 @@ int vmf_session_wait(struct vmf_session *session, const struct vmf_wait *wait)
 			if (ret)
 				return ret;
 		}
+		ret = vmf_section_serve(session, fds + OWN_FDS + wait->nfds,
+					fds[SOCK].revents & POLLOUT);
+		if (ret)
+			return ret;
 		ret = look(session, fds[ENGINE].revents);
 		if (ret)
 			return ret;

@@ -20,6 +20,38 @@ enum vmf_stage {
 };
 
 /**
+ * struct vmf_section - a device's state on the main channel
+ * @pump: reads or writes the data fd, or NULL
+ * @tag: enum vmf_section_tag of the section that was begun last
+ * @open: destination: that has not ended
+ * @paused: source: the device had no more to give
+ * @initial_sent: source: the peer knows that the initial bytes are there
+ * @size: destination: bytes at the end of session->in that @pump is to get
+ * @ended: there is no more data
+ * @written: destination: and it is written
+ * @has_config: the config state is here, or there is none
+ * @full: destination: the last section was there
+ * @done: nothing more will come of it
+ * @bytes: of data, sent or written
+ * @records: that had them
+ */
+struct vmf_section {
+	struct vmf_pump *pump;
+	uint32_t tag;
+	bool open;
+	bool paused;
+	bool initial_sent;
+	uint32_t size;
+	bool ended;
+	bool written;
+	bool has_config;
+	bool full;
+	bool done;
+	uint64_t bytes;
+	uint64_t records;
+};
+
+/**
  * struct vmf_session_device - what a session knows of a device
  * @identity: as VFIO shows it
  * @data_fd: migration data fd of the device's present state, or -1
@@ -33,6 +65,8 @@ enum vmf_stage {
  * @config_size: bytes of it
  * @config_at: destination: bytes written to the VMM
  * @config_fd: -1 when all was read or written
+ * @at_peer: destination: the source's number for it
+ * @on_main: its state goes over the main channel, as @section has it
  */
 struct vmf_session_device {
 	struct vmf_identity identity;
@@ -46,6 +80,9 @@ struct vmf_session_device {
 	uint32_t config_size;
 	uint32_t config_at;
 	int config_fd;
+	uint32_t at_peer;
+	bool on_main;
+	struct vmf_section section;
 };
 
 /**
@@ -56,9 +93,10 @@ struct vmf_session_device {
  * @check: source: nothing is to be moved
  * @stage: see there
  * @error: what happened first
- * @engine: NULL once closed
+ * @engine: NULL once closed, or if there is none and no device needs it
+ * @no_engine: why there is none
  * @running: the engine's state is worth looking at
- * @done: the engine is DONE
+ * @done: the engine is DONE, or has nothing to do
  * @sock: main channel, -1 without
  * @precopies: source: number of devices in PRE_COPY
  * @awaits_ack: source: the destination owes a ROUND_ACK, which may come late
@@ -66,6 +104,12 @@ struct vmf_session_device {
  *	@max_bandwidth holds
  * @channel: source: sockets of the channels while @max_bandwidth holds, else -1
  * @agreed: HELLO_ACK was sent, or came
+ * @mute: a message was sent in part: nothing else can be said any more
+ * @held: destination: what is in @in waits for the device @held_by
+ * @held_by: see there
+ * @backlog: source: there are records to be sent once the main channel has room
+ * @section_bytes: data bytes of all devices on the main channel
+ * @section_records: and records
  * @peer_failed: FAILED or REFUSE came: nothing needs to be said to the peer
  * @in: message that is being received, or was received last
  * @out: message that is being built
@@ -85,6 +129,7 @@ struct vmf_session {
 	enum vmf_stage stage;
 	struct vmf_error error;
 	struct vmf_engine *engine;
+	struct vmf_error no_engine;
 	bool running;
 	bool done;
 	int sock;
@@ -93,6 +138,12 @@ struct vmf_session {
 	uint64_t slack_ns;
 	int channel[VFIO_MULTIFD_MAX_CHANNELS];
 	bool agreed;
+	bool mute;
+	bool held;
+	uint32_t held_by;
+	bool backlog;
+	uint64_t section_bytes;
+	uint64_t section_records;
 	bool peer_failed;
 	struct vmf_message in;
 	struct vmf_message out;
@@ -110,7 +161,7 @@ struct vmf_session {
  * @messages: bits, by enum vmf_message_type, of those that may come now
  * @fds: to poll, or NULL
  * @nfds: number of them
- * @done: the engine has become DONE
+ * @done: all state was sent or has come
  * @check: something else that the engine may come to, or NULL
  * @patient: it may take as long as it wants, as long as the peer is there
  * @what: names it, for the text of a timeout
@@ -168,6 +219,13 @@ int vmf_session_add_devices(struct vmf_session *session);
 
 /* What has moved so far did so before the stop. */
 void vmf_session_count_precopy(struct vmf_session *session);
+
+/* What has moved of device @i, whichever way it goes; of a paused one it says so. */
+int vmf_session_device_status(struct vmf_session *session, uint32_t i,
+			      struct vfio_multifd_device_status *status);
+
+/* All state was sent, or has come. */
+bool vmf_session_all_done(const struct vmf_session *session);
 
 /* Brings the counters of session->report up to date. */
 void vmf_session_count(struct vmf_session *session);

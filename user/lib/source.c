@@ -34,15 +34,50 @@ static const char *channel_address(const struct vmf_params *params, uint32_t id)
 	return params->channel_address[id % params->channel_addresses];
 }
 
-/* The channels share the bandwidth alike, until nothing limits it any more. */
+/* Is there state that goes over the main channel? */
+static bool main_is_used(const struct vmf_session *session)
+{
+	uint32_t i;
+
+	for (i = 0; i < session->params->devices; i++)
+		if (session->device[i].on_main)
+			return true;
+	return false;
+}
+
+/*
+ * All connections that carry state share the bandwidth alike, until nothing limits
+ * it any more.
+ */
+static uint64_t rate_of_each(const struct vmf_session *session)
+{
+	return session->params->max_bandwidth /
+	       (session->report->channels + main_is_used(session));
+}
+
+static int limit_main(struct vmf_session *session)
+{
+	int ret;
+
+	if (!session->params->max_bandwidth || !main_is_used(session))
+		return 0;
+	ret = vmf_net_limit(session->sock, rate_of_each(session));
+	if (ret)
+		return vmf_error_set(&session->error, ret,
+				     "limiting the bandwidth of the main channel: %s",
+				     strerror(-ret));
+	return 0;
+}
+
 static int limit(struct vmf_session *session, int sock, uint32_t id)
 {
 	const struct vmf_params *params = session->params;
-	uint64_t rate = params->max_bandwidth / params->channels;
+	uint64_t rate;
 	int ret;
 
 	if (!params->max_bandwidth)
 		return 0;
+	rate = rate_of_each(session);
 	session->slack_ns = params->packet_size * VMF_NS_PER_S / rate;
 	ret = vmf_net_limit(sock, rate);
 	session->channel[id] = fcntl(sock, F_DUPFD_CLOEXEC, 0);
@@ -60,6 +95,8 @@ static void end_limit(struct vmf_session *session)
 	uint32_t id;
 
 	session->slack_ns = 0;
+	if (session->params->max_bandwidth && session->sock >= 0)
+		vmf_net_limit(session->sock, UINT64_MAX);
 	for (id = 0; id < session->params->channels; id++) {
 		if (session->channel[id] < 0)
 			continue;
@@ -76,7 +113,10 @@ static int connect_channels(struct vmf_session *session)
 	int sock, ret;
 
 	session->running = true;
-	for (id = 0; id < params->channels; id++) {
+	ret = limit_main(session);
+	if (ret)
+		return ret;
+	for (id = 0; id < session->report->channels; id++) {
 		/* Connecting may take long: see and be seen in between. */
 		ret = vmf_session_wait(session, &(struct vmf_wait){
 			.what = "the destination to take the channels",
@@ -186,7 +226,7 @@ static int stream(struct vmf_session *session)
 	ret = vmf_session_add_devices(session);
 	vmf_precopy_end(session);
 	if (!ret)
-		ret = vmf_engine_switchover(session->engine, &session->error);
+		ret = vmf_negotiate_seal(session);
 	if (!ret)
 		ret = vmf_session_event(session, VMF_EVENT_STOPPED, NULL);
 	vmf_session_step(session);

@@ -5,6 +5,7 @@
 #include "config.h"
 #include "error.h"
 #include "negotiate.h"
+#include "section.h"
 #include "team.h"
 
 #include <errno.h>
@@ -132,6 +133,23 @@ static int open_device(struct vmf_session *session, uint32_t i)
 	return vmf_config_open(session, i);
 }
 
+/* Those devices do without that have a choice. */
+static int open_engine(struct vmf_session *session)
+{
+	const struct vmf_params *params = session->params;
+	uint32_t i;
+	int ret;
+
+	ret = vmf_engine_open(&session->engine, &session->no_engine);
+	if (!ret)
+		return 0;
+	for (i = 0; i < params->devices; i++)
+		if (params->device[i].multifd == VMF_MULTIFD_ON)
+			return vmf_error_set(&session->error, ret, "%s",
+					     session->no_engine.text);
+	return 0;
+}
+
 static int begin(struct vmf_session *session)
 {
 	uint32_t i;
@@ -141,7 +159,7 @@ static int begin(struct vmf_session *session)
 	for (i = 0; !ret && i < session->params->devices; i++)
 		ret = open_device(session, i);
 	if (!ret)
-		ret = vmf_engine_open(&session->engine, &session->error);
+		ret = open_engine(session);
 	return ret;
 }
 
@@ -169,7 +187,7 @@ static void tell_peer(struct vmf_session *session)
 {
 	struct vmf_message *out = &session->out;
 
-	if (session->sock < 0 || session->peer_failed)
+	if (session->sock < 0 || session->peer_failed || session->mute)
 		return;
 	if (session->role == VFIO_MULTIFD_SEND &&
 	    session->stage >= VMF_STAGE_LOADED)
@@ -179,7 +197,7 @@ static void tell_peer(struct vmf_session *session)
 			  !session->agreed ? VMF_REFUSE : VMF_FAILED);
 	vmf_message_put(out, session->error.text, strlen(session->error.text));
 	/* Whoever does not even take this is beyond being told. */
-	vmf_message_send(out, session->sock, 0, NULL);
+	vmf_message_send(out, session->sock, -1, 0, NULL);
 }
 
 /*
@@ -219,6 +237,7 @@ void vmf_transfer_end_talk(struct vmf_session *session, int ret)
 	session->error = (struct vmf_error){};
 	session->agreed = false;
 	session->peer_failed = false;
+	session->mute = false;
 	session->peer_steps = 0;
 	memset(&session->in, 0, sizeof(session->in));
 }
@@ -280,9 +299,9 @@ static enum vmf_outcome end(struct vmf_session *session, int ret)
 	if (session->sock >= 0)
 		shutdown(session->sock, SHUT_WR);
 
-	if (session->engine)
-		vmf_session_count(session);
+	vmf_session_count(session);
 	session->running = false;
+	vmf_section_end(session);
 	vmf_engine_close(session->engine);
 	session->engine = NULL;
 

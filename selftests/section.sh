@@ -1,0 +1,201 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Migrations of devices whose state goes over the main channel: because somebody wants
+# it so, because an end has no engine, beside others that go over the channels, in
+# pre-copy, and with a fault.
+. "$(dirname "$0")/lib.sh"
+
+port=7960 seed=0
+
+# kinds SOURCE-MODE DESTINATION-MODE KIND...: a pair of each kind, the first of them
+# with these modes, or "-" for none
+kinds() {
+	src_mode=$1 dst_mode=$2
+	shift 2
+	pairs "$@" || return
+	[ "$src_mode" = - ] || src=$(add_mode "$src" "$src_mode")
+	[ "$dst_mode" = - ] || dst=$(add_mode "$dst" "$dst_mode")
+}
+
+add_mode() {
+	echo " $1" | sed "s/idstr=[^ ]*/&,multifd=$2/"
+}
+
+# The helper as on a machine without the module
+no_engine() {
+	cat >"$work/no_engine" <<-END
+		#!/bin/sh
+		mount --bind /dev/null /dev/vfio-multifd && exec $helper "\$@"
+	END
+	printf '#!/bin/sh\nexec unshare -m %s "$@"\n' "$work/no_engine" >"$work/no_engine_helper"
+	chmod +x "$work/no_engine" "$work/no_engine_helper"
+}
+
+move() {
+	start_destination -- --listen $DST4:0 --json &&
+		start_source --seed=$((seed += 1)) -- --json --connect "$DST4:$listen_port" "$@" &&
+		wait_both
+}
+
+# multifd SIDE: "true" or "false" for each of its devices, in their order
+multifd() {
+	grep -o '"multifd": [a-z]*' "$work/$1.log" | sed 's/.*: //' | tr '\n' ' '
+}
+
+# went NAME "DEVICES..." HELPER-OPTION...: the devices go this way at both ends
+went() {
+	name=$1 way=$2
+	shift 2
+	move "$@" && migrated && [ "$(multifd src)" = "$way " ] &&
+		[ "$(multifd dst)" = "$way " ] && nothing_left
+	result $? "$name"
+}
+
+# refused NAME TEXT: nothing moves, and both ends say so
+refused() {
+	move && ended 2 2 && consistent && grep -q "^event failed .*$2" "$work/src.log" &&
+		grep -q "^event failed .*$2" "$work/dst.log"
+	result $? "$1"
+}
+
+says() {
+	grep -q "goes over the main channel: $2" "$work/$1.log"
+	ok $? "$1 says: $2"
+}
+
+modes() {
+	kinds off - ivshmem-1m
+	went "off at the source" false
+	says dst "the source wants it so"
+	kinds - off ivshmem-1m
+	went "off at the destination" false --channels 1
+	says src "the destination wants it so"
+	kinds off off ivshmem-1m
+	went "off at both" false
+	! grep -q "goes over the main channel" "$work/src.log" "$work/dst.log"
+	ok $? "nobody wonders why"
+	kinds on auto ivshmem-1m
+	went "on and auto" true
+	kinds on off ivshmem-1m
+	refused "on and off" "multifd is on at the source, off at the destination"
+	kinds off on ivshmem-1m
+	refused "off and on" "multifd is off at the source, on at the destination"
+}
+
+# One has the module, or none of both.
+engines() {
+	real=$helper
+	kinds - - ivshmem-1m
+	no_engine
+	helper=$work/no_engine_helper start_destination -- --listen $DST4:0 --json &&
+		helper=$real start_source -- --json --connect "$DST4:$listen_port" && wait_both &&
+		migrated && [ "$(multifd src)" = "false " ]
+	result $? "a destination without an engine"
+	helper=$real
+	says src "the destination has no engine"
+	start_destination -- --listen $DST4:0 --json
+	helper=$work/no_engine_helper start_source -- --json --connect "$DST4:$listen_port"
+	helper=$real
+	wait_both && migrated && [ "$(multifd dst)" = "false " ]
+	result $? "a source without an engine"
+	says src "/dev/vfio-multifd"
+	kinds on - ivshmem-1m
+	helper=$work/no_engine_helper
+	start_destination -- --listen $DST4:0
+	helper=$real
+	start_source -- --connect "$DST4:$listen_port"
+	wait_both && ended 2 2 && consistent &&
+		grep -q "multifd is on at the source, the destination cannot: /dev/vfio-multifd" \
+			"$work/src.log"
+	result $? "a destination that has to have an engine, and has none"
+	kinds - - ivshmem-1m
+	rmmod vfio_multifd
+	move && migrated && ! [ -e /dev/vfio-multifd ]
+	result $? "two machines without the module"
+	modprobe vfio_multifd
+}
+
+beside_others() {
+	kinds off - ivshmem-1m bochs || { skip "two devices" "no pairs"; return; }
+	went "one of two devices" "false true"
+	kinds off - bochs ivshmem-1m
+	went "the other of two devices" "false true"
+	dst_features=
+	went "one of two devices, in pre-copy" "false true" --downtime-limit 50
+	pairs ivshmem-1m bochs && src=$(echo "$src" | sed 's/idstr=[^ ]*/&,multifd=off/g')
+	went "both of two devices, in pre-copy" "false false" --downtime-limit 50
+	dst_features="--features digest,order-free"
+}
+
+# value NAME: of the source's report
+value() {
+	sed -n "s/.*\"$1\": \"\{0,1\}\([^,\"}]*\).*/\1/p" "$work/src.log" | head -n 1
+}
+
+in_pre_copy() {
+	kinds off - ivshmem-1m
+	dst_features=
+	went "in pre-copy" false --downtime-limit 0 --max-rounds 3
+	[ "$(value rounds)" -ge 1 ]
+	ok $? "$(value rounds) rounds, $(value end)"
+	# a megabyte at an eighth of that
+	start_destination -- --listen $DST4:0
+	start_source -- --connect "$DST4:$listen_port" --channels 1 --max-bandwidth 128K
+	wait_for "$work/src.log" "event negotiated" && sleep 1 &&
+		wait_for "$work/src.log" "helper " && kill -TERM "${line#helper }"
+	wait_both && ended 2 2 && consistent && nothing_left &&
+		grep -q cancelled "$work/src.log"
+	result $? "cancelled in the middle of a round that is slow"
+	dst_features="--features digest,order-free"
+}
+
+# harmed NAME STATUSES-OF-SOURCE STATUSES-OF-DESTINATION TEXT PROXY-OPTION...
+harmed() {
+	name=$1 src_may=$2 dst_may=$3 text=$4
+	shift 4
+	port=$((port + 1))
+	start_destination -- --listen $DST4:0 --timeout 5
+	: >"$work/proxy.log"
+	nsenter --net=/run/netns/dst "$bin/proxy" "$@" $DST4 $port $DST4 "$listen_port" \
+		>>"$work/proxy.log" 2>&1 &
+	proxy_pid=$!
+	wait_for "$work/proxy.log" ready &&
+		start_source -- --timeout 5 --connect $DST4:$port && wait_both
+	good=$?
+	kill $proxy_pid 2>/dev/null
+	wait $proxy_pid 2>/dev/null
+	[ $good = 0 ] && grep -q '^harm' "$work/proxy.log" && ended "$src_may" "$dst_may" &&
+		consistent && nothing_left && grep -q "$text" "$work/src.log"
+	result $? "$name: source ends with $src_status, destination with $dst_status"
+}
+
+# The first SECTION's body, from its 12th byte on: device, section, marker
+faults() {
+	kinds off off ivshmem-1m
+	harmed "cut at SECTION" 3 3 "" --type=17 --direction=c --cut
+	harmed "source killed at SECTION" 3 3 "" --type=17 --direction=c --kill="$work/src.log"
+	harmed "destination killed at SECTION" 3 3 "" --type=17 --direction=c --kill="$work/dst.log"
+	harmed "silence at SECTION" 3 3 "" --type=17 --direction=c --mute
+	harmed "SECTION of another device" 3 3 "SECTION of device 1" \
+		--type=17 --direction=c --edit=12=00000001
+	harmed "SECTION of another kind" 3 3 "out of turn in section 4" \
+		--type=17 --direction=c --edit=16=00000004
+	harmed "SECTION with another marker" 3 3 "marker 0xffffffffef100004 is out of turn" \
+		--type=17 --direction=c --edit=20=ffffffffef100004
+	harmed "SECTION that is too long" 3 3 "SECTION of 65561 bytes" \
+		--type=17 --direction=c --edit=8=00010019
+}
+
+echo "TAP version 13"
+lib_setup
+pairs ivshmem-1m || skip_all "no pair of ivshmem-1m"
+modes
+engines
+beside_others
+in_pre_copy
+faults
+kinds - - ivshmem-1m
+healthy_migration && nothing_left
+result $? "a migration undisturbed"
+finish
