@@ -46,7 +46,7 @@ static int make_pipes(struct helper *helper, struct ends *ends,
 	if (!helper->events)
 		return -errno;
 	ends->trigger = -1;
-	if (!strcmp(verb, "send")) {
+	if (!strcmp(verb, "send") || !strcmp(verb, "save")) {
 		ret = make_pipe(&helper->trigger, &ends->trigger, false);
 		if (ret)
 			return ret;
@@ -71,7 +71,9 @@ static void exec_helper(struct guest *guest, const struct ends *ends,
 			const char *verb, const char *program,
 			char **arguments)
 {
-	char text[GUEST_MAX_DEVICES + 2][128], *argv[ARGUMENTS];
+	char text[GUEST_MAX_DEVICES + 2][128], config[32], *argv[ARGUMENTS];
+	bool restore = !strcmp(verb, "restore");
+	bool file = restore || !strcmp(verb, "save");
 	unsigned int argc = 0, used = 0;
 
 	/* without the VMM nobody owns the devices */
@@ -84,17 +86,23 @@ static void exec_helper(struct guest *guest, const struct ends *ends,
 	for (unsigned int i = 0; i < guest->count; i++) {
 		struct guest_device *device = &guest->device[i];
 
+		snprintf(config, sizeof(config), ",config-fd=%d",
+			 ends->config[i]);
 		snprintf(text[used], sizeof(text[used]),
-			 "--device-fd=%d,idstr=%s,config-fd=%d",
-			 device->vfio.fd, device->name, ends->config[i]);
+			 "--device-fd=%d,idstr=%s%s%s%s", device->vfio.fd,
+			 device->name, file ? "" : config,
+			 device->options ? "," : "",
+			 device->options ? device->options : "");
 		argv[argc++] = text[used++];
 		inherit(device->vfio.fd);
 		inherit(ends->config[i]);
 	}
-	snprintf(text[used], sizeof(text[used]), "--event-fd=%d",
-		 ends->events);
-	argv[argc++] = text[used++];
-	inherit(ends->events);
+	if (!restore) {
+		snprintf(text[used], sizeof(text[used]), "--event-fd=%d",
+			 ends->events);
+		argv[argc++] = text[used++];
+		inherit(ends->events);
+	}
 	if (ends->trigger >= 0) {
 		snprintf(text[used], sizeof(text[used]), "--trigger-fd=%d",
 			 ends->trigger);

@@ -21,19 +21,23 @@ enum vmm_exit {
 };
 
 static const char usage[] =
-"usage: vmm source|destination|check [option]... [-- argument of the helper...]\n"
+"usage: vmm source|destination|check|save|restore [option]...\n"
+"           [-- argument of the helper...]\n"
 "       vmm list\n"
 "\n"
 "Opens devices, lets a guest work with them, and has the helper vfio-multifd\n"
-"move their state to another VMM, or ask whether it would.  \"list\" shows which\n"
-"devices there are.\n"
+"move their state to another VMM, or ask whether it would, or keep it in a file\n"
+"(while the guest runs), or load it.  \"list\" shows which devices there are.\n"
 "\n"
-"  -d, --device=BDF[,idstr=NAME]  use this device; may be given several times\n"
+"  -d, --device=BDF[,idstr=NAME[,OPTION]...]\n"
+"                        use this device, with more of the helper's --device-fd;\n"
+"                        may be given several times\n"
 "  -s, --seed=N          of what the guest writes (source)\n"
 "  -r, --run-ms=N        the guest runs on so long after the helper may stop it\n"
 "                        (source; default 100)\n"
-"  -e, --early           pull the trigger as soon as both ends agree, without\n"
-"                        waiting for \"may-stop\" (source)\n"
+"  -e, --early           pull the trigger as soon as both ends agree, or the\n"
+"                        helper was started, without waiting for \"may-stop\"\n"
+"                        (source, save)\n"
 "  -c, --config-size=N   config state of N bytes in place of the real one\n"
 "  -f, --flip            flip a bit of each device's memory after loading\n"
 "                        (destination)\n"
@@ -52,7 +56,8 @@ static const char usage[] =
 
 struct vmm {
 	bool source;
-	bool check;
+	const char *verb;	/* of the helper */
+	bool file;		/* save or restore */
 	struct guest guest;
 	struct helper helper;
 	const char *program;
@@ -192,7 +197,8 @@ static void finish_destination(void)
 
 		if (vfio_mig_state(dev) != VFIO_DEVICE_STATE_STOP)
 			fail("a device was left in a wrong state", -EPROTO);
-		take_config(i);
+		if (!vmm.file)
+			take_config(i);
 		if (vmm.flip)
 			dev->map[dev->size / 2 + i] ^= 1;
 	}
@@ -228,21 +234,25 @@ static void let_run(void)
 			printf("%s wrote no more\n", vmm.guest.device[i].name);
 }
 
+static void stop_guest(void)
+{
+	let_run();
+	/* a helper that is gone shows soon */
+	if (helper_trigger(&vmm.helper))
+		fprintf(stderr, "vmm: nobody took the trigger\n");
+}
+
 static void handle_event(const char *event)
 {
 	printf("event %s\n", event);
-	if (!strcmp(event, vmm.early ? "negotiated" : "may-stop")) {
-		let_run();
-		/* a helper that is gone shows soon */
-		if (helper_trigger(&vmm.helper))
-			fprintf(stderr, "vmm: nobody took the trigger\n");
-	} else if (!strcmp(event, "stopped") && vmm.source) {
+	if (!strcmp(event, vmm.early ? "negotiated" : "may-stop"))
+		stop_guest();
+	else if (!strcmp(event, "stopped") && vmm.source)
 		give_configs();
-	} else if (!strcmp(event, "loaded")) {
+	else if (!strcmp(event, "loaded"))
 		vmm.loaded = true;
-	} else if (!strcmp(event, "committed")) {
+	else if (!strcmp(event, "committed") || !strcmp(event, "kept"))
 		vmm.committed = true;
-	}
 }
 
 /* Who killed the helper did not ask who may run: what it said last decides */
@@ -261,11 +271,12 @@ static int migrate(char **arguments)
 	char event[512];
 	int ret;
 
-	ret = helper_start(&vmm.helper, &vmm.guest,
-			   vmm.check ? "check" : vmm.source ? "send" : "recv",
-			   vmm.program, arguments);
+	ret = helper_start(&vmm.helper, &vmm.guest, vmm.verb, vmm.program,
+			   arguments);
 	check("helper", ret);
 	printf("helper %d\n", vmm.helper.pid);
+	if (vmm.file && vmm.early)
+		stop_guest();
 	while (helper_event(&vmm.helper, event, sizeof(event)))
 		handle_event(event);
 	ret = outcome(helper_wait(&vmm.helper));
@@ -274,9 +285,9 @@ static int migrate(char **arguments)
 
 	switch (ret) {
 	case VMM_DONE:
-		if (vmm.check)
+		if (!strcmp(vmm.verb, "check"))
 			break;
-		if (!vmm.committed)
+		if (!vmm.committed && strcmp(vmm.verb, "restore"))
 			fail("the helper is done without commit", -EPROTO);
 		if (vmm.source)
 			finish_source();
@@ -315,11 +326,11 @@ static int list(void)
 	return VMM_DONE;
 }
 
-/* "0000:01:00.0" or "0000:01:00.0,idstr=NAME" */
+/* "0000:01:00.0" or "0000:01:00.0,idstr=NAME" or "0000:01:00.0,idstr=NAME,OPTION" */
 static void add_device(char *text)
 {
 	struct guest_device *device = &vmm.guest.device[vmm.guest.count];
-	char *name = strstr(text, ",idstr=");
+	char *name = strstr(text, ",idstr="), *options;
 
 	if (vmm.guest.count++ == GUEST_MAX_DEVICES)
 		fail("devices", -E2BIG);
@@ -329,6 +340,10 @@ static void add_device(char *text)
 		*name = '\0';
 		snprintf(device->name, sizeof(device->name), "%s",
 			 name + strlen(",idstr="));
+		options = strchr(device->name, ',');
+		if (options)
+			*options++ = '\0';
+		device->options = options;
 	}
 	snprintf(device->vfio.bdf, sizeof(device->vfio.bdf), "%s", text);
 }
@@ -388,22 +403,34 @@ static void parse(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+	static const char * const roles[][2] = {
+		{ "source", "send" },
+		{ "destination", "recv" },
+		{ "check", "check" },
+		{ "save", "save" },
+		{ "restore", "restore" },
+	};
 	const char *role = argc > 1 ? argv[1] : "";
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	signal(SIGPIPE, SIG_IGN);
 	if (!strcmp(role, "list"))
 		return list();
-	vmm.check = !strcmp(role, "check");
-	if (!vmm.check && strcmp(role, "source") &&
-	    strcmp(role, "destination")) {
+	for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
+		if (!strcmp(role, roles[i][0]))
+			vmm.verb = roles[i][1];
+	if (!vmm.verb) {
 		bool help = !strcmp(role, "-h") || !strcmp(role, "--help");
 
 		fputs(usage, help ? stdout : stderr);
 		return help ? VMM_DONE : VMM_SETUP;
 	}
-	vmm.source = vmm.check || !strcmp(role, "source");
+	vmm.source = strcmp(role, "destination") && strcmp(role, "restore");
 	parse(argc - 1, argv + 1);
+	/* A file has no config state of the VMM's. */
+	vmm.file = !strcmp(role, "save") || !strcmp(role, "restore");
+	if (vmm.file)
+		vmm.config_size = 0;
 	if (guest_open(&vmm.guest))
 		return VMM_SETUP;
 	if (vmm.source) {

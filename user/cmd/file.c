@@ -4,17 +4,18 @@
  * and nothing else, or that of several devices in a store.
  */
 #include "command.h"
+#include "file.h"
 #include "report.h"
-#include "store.h"
 
+#include <lib/compat.h>
 #include <lib/error.h>
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <libgen.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,72 +24,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define DEFAULT_CHANNELS	4u
 #define CHUNK	(1u << 20)	/* bytes; whole records of our own drivers */
 #define MIB	(1024.0 * 1024.0)
+#define EVENT_MS	10000	/* for a VMM to take an event */
 
-/**
- * struct target - a device
- * @fd: of the VFIO device
- * @name: in a store, and in messages
- * @before: state of the device when it began
- * @data: migration data fd, or -1
- */
-struct target {
-	int fd;
-	char name[VFIO_MULTIFD_IDSTR_SIZE];
-	uint32_t before;
-	int data;
-};
-
-/**
- * struct job - one save or restore
- * @name: "save" or "restore"
- * @save: it is save
- * @json: print the report as JSON
- * @direct: the page cache is to be left alone
- * @channels: threads for a store, or 0
- * @is_store: the file is one
- * @targets: number of entries in @target
- * @target: the devices
- * @device: the same, for a store, which sorts them
- * @path: the file
- * @file: fd of the file, or of what is to become it, or -1
- * @partial: what is to become the file; empty if there is no such thing
- * @bytes: that went through
- * @error: what failed first
- */
-struct job {
-	const char *name;
-	bool save;
-	bool json;
-	bool direct;
-	uint32_t channels;
-	bool is_store;
-	uint32_t targets;
-	struct target target[VFIO_MULTIFD_MAX_DEVICES];
-	struct store_device device[VFIO_MULTIFD_MAX_DEVICES];
-	const char *path;
-	int file;
-	char partial[PATH_MAX];
-	uint64_t bytes;
-	struct vmf_error error;
-};
-
-/* What failed first stays. */
-#define fail(job, ...)	vmf_error_set(&(job)->error, __VA_ARGS__)
-
-enum { OPT_DEVICE = 1, OPT_FILE, OPT_CHANNELS, OPT_DIRECT, OPT_JSON, OPT_HELP = 'h' };
-
-static const struct option options[] = {
-	{ "device-fd", required_argument, NULL, OPT_DEVICE },
-	{ "file", required_argument, NULL, OPT_FILE },
-	{ "channels", required_argument, NULL, OPT_CHANNELS },
-	{ "direct", no_argument, NULL, OPT_DIRECT },
-	{ "json", no_argument, NULL, OPT_JSON },
-	{ "help", no_argument, NULL, OPT_HELP },
-	{}
-};
+#define fail	file_fail
 
 static volatile sig_atomic_t ended;
 
@@ -97,141 +37,8 @@ static void end(int signal)
 	ended = signal;
 }
 
-static void help(bool save)
-{
-	if (save)
-		printf("Usage: " PROGRAM
-		       " save --device-fd N[,idstr=NAME]... --file FILE [OPTION]...\n\n"
-		       "Stops VFIO devices and keeps their state in a file, whole or not at all: what\n"
-		       "FILE was before stays until all of the state is on the disk.\n\n");
-	else
-		printf("Usage: " PROGRAM
-		       " restore --device-fd N[,idstr=NAME]... --file FILE [OPTION]...\n\n"
-		       "Loads VFIO devices with what \"save\" has kept of devices like them.\n\n");
-	printf("      --device-fd N[,idstr=NAME]\n"
-	       "                     the fd of a VFIO device, and its name in the file (vfio0,\n"
-	       "                     vfio1 and so on, in order); repeat for more devices\n"
-	       "      --file FILE    where the state goes, or comes from\n"
-	       "      --channels N   threads that move the state, 1 to %d (%u)\n"
-	       "      --direct       past the page cache, if the file system can do that\n"
-	       "      --json         report as JSON\n"
-	       "  -h, --help         this text\n\n",
-	       VFIO_MULTIFD_MAX_CHANNELS, DEFAULT_CHANNELS);
-	printf("One device without --channels and --direct is kept as the stream that its driver\n"
-	       "gives.  Afterwards the devices are in STOP, and their VMM lets them run.  Without\n"
-	       "success they are in the state they were in%s.\n\n"
-	       "Exit status: 0 done; 1 usage; 2 failed before a device was touched; 3 failed\n"
-	       "later and rolled back; 5 failed, and a device could not be rolled back.\n",
-	       save ? "" : ", or were reset");
-}
-
-/* Return: an open fd, or -1 */
-static int parse_fd(const char *text)
-{
-	char *rest;
-	long fd = strtol(text, &rest, 10);
-
-	if (!*text || *rest || fd < 0 || fd > INT_MAX ||
-	    fcntl(fd, F_GETFD) < 0)
-		return -1;
-	return fd;
-}
-
-/* "N" or "N,idstr=NAME": -1 to go on */
-static int add_target(struct job *job, char *text)
-{
-	struct target *target = &job->target[job->targets];
-	char *name = strchr(text, ',');
-
-	if (job->targets == VFIO_MULTIFD_MAX_DEVICES)
-		return command_usage(job->name, "more than %u devices",
-				     VFIO_MULTIFD_MAX_DEVICES);
-	if (name)
-		*name++ = '\0';
-	target->fd = parse_fd(text);
-	target->data = -1;
-	if (target->fd < 0)
-		return command_usage(job->name,
-				     "--device-fd: \"%s\" is not an open fd",
-				     text);
-	snprintf(target->name, sizeof(target->name), "vfio%u", job->targets);
-	if (name && (strncmp(name, "idstr=", 6) || !name[6] ||
-		     strlen(name + 6) >= sizeof(target->name)))
-		return command_usage(job->name,
-				     "--device-fd: \"%s\" is not idstr= and a name of 1 to %zu characters",
-				     name, sizeof(target->name) - 1);
-	if (name)
-		strcpy(target->name, name + 6);
-	for (uint32_t i = 0; i < job->targets; i++)
-		if (!strcmp(job->target[i].name, target->name) ||
-		    job->target[i].fd == target->fd)
-			return command_usage(job->name,
-					     "--device-fd: \"%s\" is given twice",
-					     target->name);
-	job->targets++;
-	return -1;
-}
-
-static int set_channels(struct job *job, const char *text)
-{
-	char *rest;
-	unsigned long n = strtoul(text, &rest, 10);
-
-	if (*text < '0' || *text > '9' || *rest || !n ||
-	    n > VFIO_MULTIFD_MAX_CHANNELS)
-		return command_usage(job->name,
-				     "--channels: \"%s\" is not 1 to %u", text,
-				     VFIO_MULTIFD_MAX_CHANNELS);
-	job->channels = n;
-	return -1;
-}
-
-/* Return: what the caller is to return, or -1 to go on */
-static int parse(struct job *job, int argc, char **argv)
-{
-	int option, ret;
-
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-		ret = -1;
-		switch (option) {
-		case OPT_HELP:
-			help(job->save);
-			return VMF_DONE;
-		case OPT_DEVICE:
-			ret = add_target(job, optarg);
-			break;
-		case OPT_FILE:
-			job->path = optarg;
-			break;
-		case OPT_CHANNELS:
-			ret = set_channels(job, optarg);
-			break;
-		case OPT_DIRECT:
-			job->direct = true;
-			break;
-		case OPT_JSON:
-			job->json = true;
-			break;
-		default:
-			ret = command_bad_option(job->name, argv);
-		}
-		if (ret >= 0)
-			return ret;
-	}
-	if (optind < argc)
-		return command_usage(job->name, "what is \"%s\"?",
-				     argv[optind]);
-	if (!job->targets)
-		return command_usage(job->name, "--device-fd is missing");
-	if (!job->path)
-		return command_usage(job->name, "--file is missing");
-	job->is_store = job->targets > 1 || job->channels || job->direct;
-	return -1;
-}
-
 /* What is no file must not become one. */
-static int check_file(struct job *job)
+static int check_file(struct file_job *job)
 {
 	struct stat info;
 	int ret = job->save ? lstat(job->path, &info) : stat(job->path, &info);
@@ -245,7 +52,7 @@ static int check_file(struct job *job)
 }
 
 /* What the file is, and whether it fits, before a device is touched */
-static int look_into(struct job *job, struct store *store)
+static int look_into(struct file_job *job, struct store *store)
 {
 	int ret, flags;
 
@@ -265,14 +72,14 @@ static int look_into(struct job *job, struct store *store)
 	*store = (struct store){
 		.path = job->path, .file = job->file,
 		.devices = job->targets, .device = job->device,
-		.threads = job->channels ? job->channels : DEFAULT_CHANNELS,
+		.threads = job->channels ? job->channels : FILE_THREADS,
 		.ended = &ended, .error = &job->error,
 	};
 	ret = job->save ? 0 : store_open(store);
 	return ret;
 }
 
-static int open_file(struct job *job)
+static int open_file(struct file_job *job)
 {
 	size_t room = sizeof(job->partial);
 	int ret = check_file(job);
@@ -296,13 +103,13 @@ static int open_file(struct job *job)
 }
 
 /* The devices as they are now must be ones that the state can be taken from. */
-static int check_devices(struct job *job)
+static int check_devices(struct file_job *job)
 {
 	uint32_t i;
 	int ret;
 
 	for (i = 0; i < job->targets; i++) {
-		struct target *target = &job->target[i];
+		struct file_target *target = &job->target[i];
 		struct vmf_identity *identity = &job->device[i].identity;
 
 		job->device[i].name = target->name;
@@ -328,35 +135,64 @@ static int check_devices(struct job *job)
 	return 0;
 }
 
-static int set_state(struct job *job, uint32_t state)
+static int set_one(struct file_job *job, struct file_target *target,
+		   uint32_t state)
 {
-	uint32_t i;
 	int data, ret;
 
-	for (i = 0; i < job->targets; i++) {
-		struct target *target = &job->target[i];
+	ret = vmf_device_set_state(target->fd, state, &data);
+	if (ret)
+		return fail(job, ret, "fd %d to %s: %s%s", target->fd,
+			    vmf_device_state_name(state), strerror(-ret),
+			    state == VFIO_DEVICE_STATE_STOP && !job->save ?
+			    "; the kernel's log may tell more" : "");
+	if (data >= 0)
+		target->data = data;
+	return 0;
+}
 
+int file_set_state(struct file_job *job, uint32_t state)
+{
+	uint32_t i, next;
+	int ret;
+
+	for (i = 0; i < job->targets; i++) {
+		struct file_target *target = &job->target[i];
+
+		next = state;
+		if (state == VMF_STATE_PRE_COPY && !target->live)
+			continue;
 		/* Who stands still already is nobody's peer. */
 		if (state == VFIO_DEVICE_STATE_RUNNING_P2P &&
 		    (job->targets == 1 ||
 		     target->before == VFIO_DEVICE_STATE_STOP))
 			continue;
-		ret = vmf_device_set_state(target->fd, state, &data);
+		if (state == VFIO_DEVICE_STATE_RUNNING_P2P && target->live)
+			next = VMF_STATE_PRE_COPY_P2P;
+		ret = set_one(job, target, next);
 		if (ret)
-			return fail(job, ret, "fd %d to %s: %s%s", target->fd,
-				    vmf_device_state_name(state),
-				    strerror(-ret),
-				    state == VFIO_DEVICE_STATE_STOP &&
-				    !job->save ?
-				    "; the kernel's log may tell more" : "");
-		if (data >= 0)
-			target->data = data;
+			return ret;
 	}
 	return 0;
 }
 
+int file_event(struct file_job *job, const char *line)
+{
+	struct pollfd fd = { .fd = job->event_fd, .events = POLLOUT };
+	ssize_t size = strlen(line), put;
+
+	if (job->event_fd < 0)
+		return 0;
+	put = poll(&fd, 1, EVENT_MS) == 1 ?
+	      write(job->event_fd, line, size) : -1;
+	if (put != size)
+		return fail(job, -EIO, "event-fd %d does not take \"%.*s\"",
+			    job->event_fd, (int)size - 1, line);
+	return 0;
+}
+
 /* A store has sorted its devices. */
-static void lend_data(struct job *job)
+static void lend_data(struct file_job *job)
 {
 	for (uint32_t i = 0; i < job->targets; i++)
 		for (uint32_t j = 0; j < job->targets; j++)
@@ -364,7 +200,7 @@ static void lend_data(struct job *job)
 				job->device[i].data = job->target[j].data;
 }
 
-static int put(struct job *job, int fd, const char *buf, size_t len)
+static int put(struct file_job *job, int fd, const char *buf, size_t len)
 {
 	const char *name = job->save ? job->path : "the device";
 	ssize_t n;
@@ -386,7 +222,7 @@ static int put(struct job *job, int fd, const char *buf, size_t len)
 	return 0;
 }
 
-static int copy(struct job *job, int from, int to)
+static int copy(struct file_job *job, int from, int to)
 {
 	const char *name = job->save ? "the device" : job->path;
 	bool progress = isatty(STDERR_FILENO) && !job->json;
@@ -422,7 +258,7 @@ static int copy(struct job *job, int from, int to)
  * The name comes last, when the disk has what it names.  A directory that cannot
  * be synced then has one file or the other.
  */
-static int keep(struct job *job)
+static int keep(struct file_job *job)
 {
 	char *path = strdup(job->path);
 	int dir = -1, ret = 0;
@@ -442,7 +278,7 @@ static int keep(struct job *job)
 	return ret;
 }
 
-static int move(struct job *job, struct store *store)
+static int move(struct file_job *job, struct store *store)
 {
 	int data = job->target[0].data, ret;
 	uint32_t i;
@@ -451,32 +287,53 @@ static int move(struct job *job, struct store *store)
 		return job->save ? copy(job, data, job->file) :
 				   copy(job, job->file, data);
 	lend_data(job);
-	ret = job->save ? store_write(store) : store_read(store);
+	ret = job->save ? store_write(store, false) ?: store_seal(store) :
+			  store_read(store);
 	for (i = 0; i < job->targets; i++)
 		job->bytes += job->device[i].bytes;
 	return ret;
 }
 
-static int save(struct job *job, struct store *store)
+/* Those devices run on that can. */
+static int live(struct file_job *job, struct store *store)
 {
-	return set_state(job, VFIO_DEVICE_STATE_RUNNING_P2P) ?:
-	       set_state(job, VFIO_DEVICE_STATE_STOP_COPY) ?:
-	       move(job, store) ?:
-	       set_state(job, VFIO_DEVICE_STATE_STOP) ?:
-	       keep(job);
+	uint32_t i;
+	int ret;
+
+	for (i = 0; i < job->targets; i++)
+		job->target[i].live = job->target[i].before ==
+				      VFIO_DEVICE_STATE_RUNNING &&
+				      job->device[i].identity.migration_flags &
+				      VMF_MIGRATION_PRE_COPY;
+	ret = file_set_state(job, VMF_STATE_PRE_COPY);
+	if (ret)
+		return ret;
+	lend_data(job);
+	return file_live(job, store);
 }
 
-static int restore(struct job *job, struct store *store)
+static int save(struct file_job *job, struct store *store)
 {
-	return set_state(job, VFIO_DEVICE_STATE_RUNNING_P2P) ?:
-	       set_state(job, VFIO_DEVICE_STATE_RESUMING) ?:
+	return (job->live ? live(job, store) : 0) ?:
+	       file_set_state(job, VFIO_DEVICE_STATE_RUNNING_P2P) ?:
+	       file_set_state(job, VFIO_DEVICE_STATE_STOP_COPY) ?:
 	       move(job, store) ?:
-	       set_state(job, VFIO_DEVICE_STATE_STOP);
+	       file_set_state(job, VFIO_DEVICE_STATE_STOP) ?:
+	       keep(job) ?:
+	       file_event(job, "kept\n");
+}
+
+static int restore(struct file_job *job, struct store *store)
+{
+	return file_set_state(job, VFIO_DEVICE_STATE_RUNNING_P2P) ?:
+	       file_set_state(job, VFIO_DEVICE_STATE_RESUMING) ?:
+	       move(job, store) ?:
+	       file_set_state(job, VFIO_DEVICE_STATE_STOP);
 }
 
 /* A device that may hold half of a state is reset; others go on as they were. */
-static enum vmf_outcome roll_back_one(const struct job *job,
-				      const struct target *target)
+static enum vmf_outcome roll_back_one(const struct file_job *job,
+				      const struct file_target *target)
 {
 	enum vmf_outcome outcome = VMF_ROLLED_BACK;
 	const char *how = "is as it was";
@@ -496,7 +353,7 @@ static enum vmf_outcome roll_back_one(const struct job *job,
 	return outcome;
 }
 
-static enum vmf_outcome roll_back(const struct job *job)
+static enum vmf_outcome roll_back(const struct file_job *job)
 {
 	enum vmf_outcome outcome = VMF_ROLLED_BACK;
 
@@ -506,7 +363,7 @@ static enum vmf_outcome roll_back(const struct job *job)
 	return outcome;
 }
 
-static void report(const struct job *job, enum vmf_outcome outcome)
+static void report(const struct file_job *job, enum vmf_outcome outcome)
 {
 	if (outcome != VMF_DONE)
 		fprintf(stderr, PROGRAM ": %s: %s\n", vmf_outcome_name(outcome),
@@ -520,7 +377,9 @@ static void report(const struct job *job, enum vmf_outcome outcome)
 		report_json_string("text", job->error.text);
 		printf(", ");
 		report_json_string("file", job->path);
-		printf(", \"bytes\": %" PRIu64 "}\n", job->bytes);
+		printf(", \"rounds\": %u, \"end\": \"%s\", \"bytes\": %" PRIu64 "}\n",
+		       job->rounds.count,
+		       vmf_precopy_end_name(job->precopy_end), job->bytes);
 	} else if (outcome == VMF_DONE) {
 		printf("%s: %.1f MiB; the device%s in STOP\n", job->path,
 		       job->bytes / MIB, job->targets > 1 ? "s are" : " is");
@@ -530,14 +389,15 @@ static void report(const struct job *job, enum vmf_outcome outcome)
 static int run(int argc, char **argv, bool is_save)
 {
 	struct sigaction action = { .sa_handler = end };
-	struct job job = {
+	struct file_job job = {
 		.name = argv[0],
 		.save = is_save,
 		.file = -1,
+		.ended = &ended,
 	};
 	struct store store = {};
 	enum vmf_outcome outcome = VMF_DONE;
-	int ret = parse(&job, argc, argv);
+	int ret = file_parse(&job, argc, argv);
 
 	if (ret >= 0)
 		return ret;

@@ -61,7 +61,7 @@ struct store_chunk {
  * @turn: the next chunk of this device to be loaded, by the number in @order
  * @order: of each chunk among those of its device
  * @next: chunk to be read next
- * @end: of what is written
+ * @precopy: a device has no more for now where it says that it is at its end
  * @failed: nobody goes on
  */
 struct work {
@@ -73,7 +73,7 @@ struct work {
 	uint32_t turn[VFIO_MULTIFD_MAX_DEVICES];
 	uint32_t *order;
 	uint32_t next;
-	uint64_t end;
+	bool precopy;
 	bool failed;
 };
 
@@ -123,18 +123,14 @@ static int put(int fd, const void *data, size_t size, uint64_t at, bool file)
 	return 0;
 }
 
-/* Bytes: fewer than @size at the end only; or a negative errno */
-static ssize_t get(int fd, void *data, size_t size, uint64_t at, bool file)
+/* Bytes of the file: fewer than @size at its end only; or a negative errno */
+static ssize_t get(int file, void *data, size_t size, uint64_t at)
 {
 	size_t done = 0;
 	ssize_t n;
 
 	while (done < size) {
-		if (file)
-			n = pread(fd, (char *)data + done, size - done,
-				  at + done);
-		else
-			n = read(fd, (char *)data + done, size - done);
+		n = pread(file, (char *)data + done, size - done, at + done);
 		if (n < 0 && errno != EINTR)
 			return -errno;
 		if (!n)
@@ -188,9 +184,9 @@ static bool take_device(struct work *work, uint32_t *device)
 	return found;
 }
 
-/* Gives a device back, of which @size bytes were read; the chunk's number in @n */
+/* Gives a device back, of which @size bytes were read; they go to @at. */
 static int note_chunk(struct work *work, uint32_t device, uint32_t size,
-		      uint64_t digest, uint64_t *at)
+		      bool done, uint64_t digest, uint64_t *at)
 {
 	struct store_chunk *chunk = NULL;
 
@@ -198,19 +194,40 @@ static int note_chunk(struct work *work, uint32_t device, uint32_t size,
 	if (size)
 		chunk = new_chunk(work->store);
 	if (chunk) {
-		*at = work->end;
+		*at = work->store->end;
 		*chunk = (struct store_chunk){
 			htobe32(device), htobe32(size), htobe64(*at),
 			htobe64(digest),
 		};
-		work->end += align(size);
+		work->store->end += align(size);
 		work->store->device[device].bytes += size;
 	}
-	work->done[device] = size < CHUNK;
+	work->done[device] = done;
 	work->busy[device] = false;
 	pthread_cond_broadcast(&work->changed);
 	pthread_mutex_unlock(&work->lock);
 	return size && !chunk ? -ENOMEM : 0;
+}
+
+/* Bytes of the device, up to CHUNK; @end: that is all of it, or all for now */
+static ssize_t read_device(struct work *work, uint32_t device, uint8_t *buffer,
+			   bool *end)
+{
+	size_t done = 0;
+	ssize_t n;
+
+	*end = false;
+	while (done < CHUNK && !*end) {
+		n = read(work->store->device[device].data, buffer + done,
+			 CHUNK - done);
+		if (n > 0)
+			done += n;
+		else if (!n || (errno == ENOMSG && work->precopy))
+			*end = true;
+		else if (errno != EINTR)
+			return -errno;
+	}
+	return done;
 }
 
 static void *write_chunks(void *arg)
@@ -220,13 +237,14 @@ static void *write_chunks(void *arg)
 	uint8_t *buffer = new_buffer(CHUNK);
 	uint32_t device = 0;
 	uint64_t at = 0;
+	bool done = false;
 	ssize_t size;
 	int ret;
 
 	if (!buffer)
 		fail(work, -ENOMEM, store->path);
 	while (buffer && take_device(work, &device)) {
-		size = get(store->device[device].data, buffer, CHUNK, 0, false);
+		size = read_device(work, device, buffer, &done);
 		if (*store->ended)
 			size = -EINTR;
 		if (size < 0) {
@@ -234,8 +252,8 @@ static void *write_chunks(void *arg)
 			break;
 		}
 		memset(buffer + size, 0, align(size) - size);
-		ret = note_chunk(work, device, size, XXH64(buffer, size, 0),
-				 &at);
+		ret = note_chunk(work, device, size, done,
+				 XXH64(buffer, size, 0), &at);
 		if (!ret && size)
 			ret = put(store->file, buffer, align(size), at, true);
 		if (ret) {
@@ -288,7 +306,7 @@ static void fill_device(struct file_device *to, const struct store_device *from)
 }
 
 /* The header comes last: until then the file is no store. */
-static int write_index(struct store *store, uint64_t at)
+int store_seal(struct store *store)
 {
 	size_t devices = store->devices * sizeof(struct file_device);
 	size_t chunks = store->chunks * sizeof(struct store_chunk);
@@ -307,14 +325,14 @@ static int write_index(struct store *store, uint64_t at)
 			.magic = htobe64(MAGIC),
 			.version = htobe32(VERSION),
 			.devices = htobe32(store->devices),
-			.index_at = htobe64(at),
+			.index_at = htobe64(store->end),
 			.index_size = htobe32(size),
 			.chunks = htobe32(store->chunks),
 			.index_digest = htobe64(XXH64(index, size, 0)),
 		};
 		header->digest = htobe64(XXH64(header, offsetof(struct header,
 								digest), 0));
-		ret = put(store->file, index, align(size), at, true);
+		ret = put(store->file, index, align(size), store->end, true);
 		if (!ret)
 			ret = put(store->file, header, ALIGN, 0, true);
 	}
@@ -326,19 +344,22 @@ static int write_index(struct store *store, uint64_t at)
 	return 0;
 }
 
-int store_write(struct store *store)
+int store_write(struct store *store, bool precopy)
 {
-	struct work work = { .store = store, .end = ALIGN };
-	int ret;
+	struct work work = { .store = store, .precopy = precopy };
+	uint32_t i;
 
-	ret = run(&work, write_chunks);
-	return ret ? ret : write_index(store, work.end);
+	if (!store->end)
+		store->end = ALIGN;
+	for (i = 0; i < store->devices; i++)
+		work.done[i] = store->device[i].data < 0;
+	return run(&work, write_chunks);
 }
 
 static int read_header(int file, struct header *header)
 {
 	void *buffer = new_buffer(ALIGN);
-	ssize_t got = buffer ? get(file, buffer, ALIGN, 0, true) : -ENOMEM;
+	ssize_t got = buffer ? get(file, buffer, ALIGN, 0) : -ENOMEM;
 
 	if (got == ALIGN)
 		memcpy(header, buffer, sizeof(*header));
@@ -468,8 +489,7 @@ int store_open(struct store *store)
 	index = new_buffer(size);
 	if (!index)
 		return refuse(store, "no memory");
-	if (get(store->file, index, align(size), be64toh(header.index_at),
-		true) != (ssize_t)align(size))
+	if (get(store->file, index, align(size), be64toh(header.index_at)) != (ssize_t)align(size))
 		ret = refuse(store, "it is not whole");
 	else if (XXH64(index, size, 0) != be64toh(header.index_digest))
 		ret = refuse(store, "its index is wrong");
@@ -529,7 +549,7 @@ static void *read_chunks(void *arg)
 		struct store_device *device = &store->device[chunk->device];
 		size_t size = align(chunk->size);
 
-		ret = get(store->file, buffer, size, chunk->at, true) ==
+		ret = get(store->file, buffer, size, chunk->at) ==
 		      (ssize_t)size ? 0 : -EIO;
 		if (!ret && XXH64(buffer, chunk->size, 0) != chunk->digest)
 			ret = -EBADMSG;

@@ -14,7 +14,7 @@
  * struct store_device - a device of a store
  * @name: of at most VFIO_MULTIFD_IDSTR_SIZE - 1 bytes
  * @identity: as VFIO shows it
- * @data: migration data fd
+ * @data: migration data fd, or -1
  * @bytes: out: of its state
  */
 struct store_device {
@@ -33,6 +33,7 @@ struct store_device {
  * @threads: that write, or read
  * @ended: becomes a signal's number to end it
  * @error: what failed first
+ * @end: of what is written
  * @chunks: number of entries in @chunk
  * @chunk: the file's index
  */
@@ -44,6 +45,7 @@ struct store {
 	uint32_t threads;
 	volatile sig_atomic_t *ended;
 	struct vmf_error *error;
+	uint64_t end;
 	uint32_t chunks;
 	struct store_chunk *chunk;
 };
@@ -51,8 +53,14 @@ struct store {
 /* True if @file begins as a store does. */
 bool store_is(int file);
 
-/* Writes all that the data fds give, and what makes a store of it. */
-int store_write(struct store *store);
+/*
+ * Writes all that the data fds of those devices give that have one.  @precopy: they
+ * will have more, so that it is called again.
+ */
+int store_write(struct store *store, bool precopy);
+
+/* Writes what makes a store of it. */
+int store_seal(struct store *store);
 
 /* Reads the index, and finds each device of @store in it.  Nothing is loaded. */
 int store_open(struct store *store);

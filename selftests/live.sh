@@ -1,0 +1,80 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# States that are kept in a file while the guest runs, and loaded from it.
+. "$(dirname "$0")/lib.sh"
+
+seed=0 store=$work/store
+
+# keep VMM-OPTION... -- HELPER-OPTION...: devices $src
+keep() {
+	src_status=0
+	timeout 120 "$vmm" save --helper="$helper" --seed=$((seed += 1)) $src "$@" --live --json \
+		--file "$store" >"$work/src.log" 2>&1 || src_status=$?
+}
+
+load() {
+	dst_status=0
+	timeout 120 "$vmm" restore --helper="$helper" $dst -- --file "$store" "$@" \
+		>"$work/dst.log" 2>&1 || dst_status=$?
+}
+
+value() {
+	sed -n "s/.*\"$1\": \"\{0,1\}\([^,\"}]*\).*/\1/p" "$work/src.log"
+}
+
+# kept NAME ROUNDS VMM-OPTION... -- HELPER-OPTION...: so many at least
+kept() {
+	name=$1 rounds=$2
+	shift 2
+	rm -f "$store"
+	keep "$@" && load && migrated && [ "$(value rounds)" -ge "$rounds" ]
+	result $? "$name: $(value rounds) rounds, $(value end)"
+}
+
+# goes_on NAME: nothing came of it, and the devices run on
+goes_on() {
+	ended 3 0 && runs src && [ "$(cat "$store")" = before ]
+	result $? "$1"
+}
+
+failures() {
+	echo before >"$store"
+	dst_status=0 dst_log=
+	mkdir "$work/small" && mount -t tmpfs -o size=600k small "$work/small"
+	whole=$store store=$work/small/store
+	echo before >"$store"
+	keep --
+	goes_on "no room for a round"
+	umount "$work/small"
+	store=$whole
+	(
+		wait_for "$work/src.log" "event may-stop" && wait_for "$work/src.log" "helper " &&
+			kill -TERM "${line#helper }"
+	) &
+	: >"$work/src.log"
+	keep --run-ms=3000 --
+	wait $!
+	goes_on "a signal while the guest runs"
+	rm -f "$store"
+	"$helper" save --device-fd 0 --file "$store" --max-rounds 3 2>"$work/err" </dev/null
+	[ $? = 1 ] && grep -q "are for --live" "$work/err"
+	ok $? "--max-rounds without --live"
+}
+
+echo "TAP version 13"
+lib_setup
+pairs ivshmem-1m || skip_all "no pair of ivshmem-1m"
+kept "one device" 1 --
+kept "a guest that writes on" 3 -- --downtime-limit 0 --max-rounds 3
+kept "as long as the VMM wants" 1 --run-ms=1500 --
+kept "a trigger before it may stop" 0 --early --run-ms=0 -- --downtime-limit 0 --max-rounds 1000000
+kept "past the page cache" 1 -- --direct
+failures
+if pairs ivshmem-1m bochs; then
+	kept "two devices" 1 -- --channels 2
+	kept "two devices, a thread" 1 -- --channels 1 --downtime-limit 0 --max-rounds 4
+else
+	skip "two devices" "no pairs"
+fi
+finish
