@@ -98,7 +98,7 @@ $(QEMUS): deps
 	@$(call fetch,$@,stock_qemu.sh $@ $(CACHE)/$@)
 
 test: $(KERNELS:%=modules-%) $(QEMUS) selftests sanitized	## lint, and run all tests in virtual machines
-	@selftests/check.sh $(RESULTS) $(KERNELS)
+	@LONG=$(LONG) selftests/check.sh $(RESULTS) $(KERNELS)
 
 SOAK_COUNT ?= 200
 soak: modules user selftests	## SOAK_COUNT random migrations (SOAK_SEED= repeats some)
@@ -106,8 +106,8 @@ soak: modules user selftests	## SOAK_COUNT random migrations (SOAK_SEED= repeats
 	@selftests/vm.sh -t 7200 -k $(KERNEL) -m 4G -p 4K,1M,bochs -o $(RESULTS)/soak -a kmemleak=off -- \
 		env SOAK_COUNT=$(SOAK_COUNT) SOAK_SEED=$(SOAK_SEED) selftests/soak.sh
 
-test-all:	## test with the newest kernel, too
-	@$(MAKE) --no-print-directory test KERNELS='6.12 6.12-debug 7.x-debug'
+test-all:	## test with the newest kernel, too, and what takes long
+	@$(MAKE) --no-print-directory test KERNELS='6.12 6.12-debug 7.x-debug' LONG=1
 
 $(KERNELS:%=modules-%): modules-%: user
 	@$(call fetch,$*,kernel.sh $* $(CACHE)/$* env)

@@ -11,17 +11,19 @@ set -u
 results=$1
 shift
 
-# machines KERNEL...: the longest first, which are those of debug kernels
+# machines KERNEL...: the longest first
 machines() {
-	for kernel in $(printf '%s\n' "$@" | sort -r); do
+	for kernel; do
 		[ ! -e "$results/$kernel.skip" ] || continue
-		printf "$kernel %s\n" programs scripts
-		[ -e "$results/qemu-10.0.skip" ] || echo "$kernel qemu-10.0"
-		echo "$kernel many_devices"
-		case $kernel in *-debug) continue ;; esac
-		printf "$kernel %s\n" sanitizers two_boots
-		[ -e "$results/qemu-newest.skip" ] || echo "$kernel qemu-newest"
-	done
+		case $kernel in
+		*-debug) set -- 9:programs 8:scripts 5:qemu-10.0 3:many_devices ;;
+		*) set -- 7:scripts 6:qemu-10.0 4:programs 3:many_devices 2:sanitizers \
+			1:qemu-newest 1:two_boots ;;
+		esac
+		for machine; do
+			[ -e "$results/${machine#*:}.skip" ] || echo "${machine%:*} $kernel ${machine#*:}"
+		done
+	done | sort -rn | cut -d " " -f 2-
 }
 
 mkdir -p "$results"
@@ -29,9 +31,11 @@ rm -f "$results"/*.tap
 for kernel; do
 	rm -rf "${results:?}/$kernel"
 done
-make -s --no-print-directory lint 2>&1 | tee "$results/lint.tap"
-machines "$@" | xargs -r -P 3 -L 1 selftests/machine.sh "$results" ||
-	echo "not ok 1 all machines" >>"$results/lint.tap"
+make -s --no-print-directory lint 2>&1 | tee "$results/lint.tap" &
+machines "$@" | xargs -r -P 3 -L 1 selftests/machine.sh "$results"
+status=$?
+wait
+[ $status = 0 ] || echo "not ok 1 all machines" >>"$results/lint.tap"
 for kernel; do
 	if [ -e "$results/$kernel.skip" ]; then
 		echo "ok 1 kernel $kernel # SKIP $(cat "$results/$kernel.skip")"

@@ -64,8 +64,7 @@ at() {
 		harm "$what at $message" "${may%/*}" "${may#*/}" \
 			--type=$type --direction=$direction $option
 	done
-	rmmod vfio_multifd && modprobe vfio_multifd && healthy_migration &&
-		nothing_left
+	healthy_migration && nothing_left
 	result $? "after all that happened at $message: a fresh migration"
 }
 

@@ -11,6 +11,8 @@
 #	many_devices	many.sh, with 32 pairs of devices
 #	qemu-*		a stock QEMU of that name, as guest and host
 #
+# With LONG in the environment more of them run, which takes longer.
+#
 # Prints TAP after "KERNEL NAME: ", and leaves it in DIR/KERNEL/NAME/tap, beside
 # the kernel's log.  That the machine and its kernel stay well is a result of
 # its own.
@@ -92,8 +94,15 @@ programs) run_tests TEST_GEN_PROGS ;;
 scripts)
 	append=kmemleak=off
 	case $kernel in
-	*-debug) SOAK_COUNT=6 && run_tests TEST_PROGS_DEBUG ;;
-	*) run_tests TEST_PROGS ;;
+	*-debug)
+		SOAK_COUNT=6
+		if [ "${LONG:-}" ]; then
+			run_tests TEST_PROGS_STOCK
+		else
+			run_tests TEST_PROGS_DEBUG
+		fi
+		;;
+	*) run_tests TEST_PROGS_STOCK ;;
 	esac
 	;;
 # What a peer says to a helper must do no harm to its memory, either.  A report
@@ -117,7 +126,8 @@ many_devices)
 	;;
 qemu-*)
 	pairs=4x16M,1M,bochs append=kmemleak=off
-	export QEMU=$name RUNS=all
+	export QEMU=$name RUNS=most
+	[ ! "${LONG:-}" ] || RUNS=all
 	case $kernel-$name in
 	*-debug-*) RUNS=some pairs=4x4M,1M,bochs ;;
 	*-newest) RUNS=few ;;

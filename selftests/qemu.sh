@@ -8,7 +8,7 @@
 #
 # Variables:
 #	QEMU	which, as stock_qemu.sh names it
-#	RUNS	"all", "some" for a slow kernel, or "few"
+#	RUNS	"all", "most", "some" for a slow kernel, or "few"
 . "$(dirname "$0")/lib.sh"
 
 name=${QEMU:-qemu-10.0}
@@ -378,9 +378,21 @@ to_and_fro() {
 	lives src
 }
 
-ten_times() {
-	to_and_fro 10
-	verdict $? "ten migrations to and fro"
+there_and_back() {
+	times=10
+	[ "$RUNS" = all ] || times=3
+	to_and_fro $times
+	verdict $? "$times migrations to and fro"
+}
+
+# Beside those that run always: each kind of transfer, number of channels and of
+# devices, and guest with each of the others
+all_ways() {
+	migrates on 8 1 paused
+	migrates auto 1 4 paused
+	migrates auto 2 1 busy
+	migrates off 1 1 paused
+	migrates off 8 1 busy
 }
 
 # screen BDF NAME: what the machine's own QEMU would show of this display
@@ -465,17 +477,14 @@ for test; do
 	$test
 done
 [ $# = 0 ] || finish
-case ${RUNS:-all} in
-all)
+RUNS=${RUNS:-all}
+case $RUNS in
+all | most)
+	[ "$RUNS" = most ] || all_ways
 	migrates on 1 1 busy
 	migrates on 2 4 paused
-	migrates on 8 1 paused
-	migrates auto 1 4 paused
-	migrates auto 2 1 busy
 	migrates auto 8 4 busy
-	migrates off 1 1 paused
 	migrates off 2 4 busy
-	migrates off 8 1 busy
 	no_multifd
 	file
 	postcopy
@@ -484,7 +493,7 @@ all)
 	killed_late
 	wrong ivshmem-1m 1 "header: size is 0x1000000, must be 0x100000" "another size"
 	wrong bochs 1 "header: vendor is 0x1af4, must be 0x1234" "another device"
-	ten_times
+	there_and_back
 	display
 	wire
 	;;
