@@ -31,6 +31,7 @@ static const struct {
 	CALL(DEVICE_STATUS, device_status, -EBADFD),
 	CALL(CONTINUE, continue, -EBADFD),
 	CALL(CHANNEL_STATUS, channel_status, -EBADFD),
+	CALL(REPLACE_CHANNEL, replace, -ENOTSOCK),
 };
 
 /* Any structure: argsz and flags come first in each */
@@ -45,6 +46,7 @@ union argument {
 	struct vfio_multifd_device_status device_status;
 	struct vfio_multifd_continue go_on;
 	struct vfio_multifd_channel_status channel_status;
+	struct vfio_multifd_replace replace;
 	uint8_t bytes[8192];
 };
 
@@ -120,7 +122,8 @@ TEST_F(uapi, info)
 	EXPECT_EQ(VFIO_MULTIFD_API_VERSION, info.version);
 	EXPECT_EQ(VFIO_MULTIFD_MAX_CHANNELS, info.max_channels);
 	EXPECT_EQ(VFIO_MULTIFD_FEATURE_DIGEST |
-		  VFIO_MULTIFD_FEATURE_ORDER_FREE, info.features);
+		  VFIO_MULTIFD_FEATURE_ORDER_FREE |
+		  VFIO_MULTIFD_FEATURE_REPLACE, info.features);
 	EXPECT_EQ(VFIO_MULTIFD_MAX_DEVICES, info.max_devices);
 	EXPECT_EQ(VFIO_MULTIFD_MAX_CONFIG, info.max_config);
 	EXPECT_EQ(VFIO_MULTIFD_MIN_PACKET, info.min_packet);
@@ -204,7 +207,7 @@ TEST_F(uapi, reserved)
 	arg.go_on.reserved = 1;
 	EXPECT_EQ(-EINVAL, call_new(VFIO_MULTIFD_CONTINUE, &arg));
 	make_argument(&arg, 0, sizeof(arg.channel_status), 0);
-	arg.channel_status.reserved = 1;
+	arg.channel_status.lost = 1;
 	EXPECT_EQ(-EINVAL, call_new(VFIO_MULTIFD_CHANNEL_STATUS, &arg));
 }
 
@@ -234,7 +237,7 @@ TEST_F(uapi, setup_values)
 		{ VFIO_MULTIFD_SEND, 1, 4096 + 512, 0, -EINVAL },
 		{ VFIO_MULTIFD_SEND, 1, (4 << 20) + 4096, 0, -EINVAL },
 		{ VFIO_MULTIFD_SEND, 1, 0xfffff000, 0, -EINVAL },
-		{ VFIO_MULTIFD_SEND, 1, 4096, 1 << 2, -EOPNOTSUPP },
+		{ VFIO_MULTIFD_SEND, 1, 4096, 1 << 3, -EOPNOTSUPP },
 		{ VFIO_MULTIFD_SEND, 1, 4096, 1ULL << 63, -EOPNOTSUPP },
 	};
 
@@ -258,7 +261,7 @@ TEST_F(uapi, unknown_calls)
 	int fd = engine_open();
 
 	ASSERT_LE(0, fd);
-	EXPECT_EQ(-ENOTTY, engine_call(fd, _IO(VFIO_MULTIFD_IOC, 13), NULL));
+	EXPECT_EQ(-ENOTTY, engine_call(fd, _IO(VFIO_MULTIFD_IOC, 14), NULL));
 	EXPECT_EQ(-ENOTTY, engine_call(fd, _IO(VFIO_MULTIFD_IOC, 255), NULL));
 	EXPECT_EQ(-ENOTTY, engine_call(fd, _IO(';', 100), NULL));
 	EXPECT_EQ(-ENOTTY, engine_call(fd, _IOR(VFIO_MULTIFD_IOC, 0,

@@ -11,7 +11,13 @@
 
 #include "transfer.h"
 
-static int check_socket(struct socket *sock)
+/**
+ * vmfd_channel_check - see whether a socket can carry a channel
+ * @sock: any socket
+ *
+ * Return: 0 or an error, see &struct vfio_multifd_channel.
+ */
+int vmfd_channel_check(struct socket *sock)
 {
 	struct sock *sk = sock->sk;
 
@@ -67,11 +73,12 @@ int vmfd_channel_add(struct vmfd_transfer *tr,
 	sock = sockfd_lookup(arg->fd, &ret);
 	if (!sock)
 		goto err_free;
+	INIT_LIST_HEAD(&ch->kept);
 	ch->tr = tr;
 	ch->id = arg->id;
 	ch->sock = sock;
 
-	ret = check_socket(sock);
+	ret = vmfd_channel_check(sock);
 	if (!ret)
 		ret = vmfd_hold_file(&ch->hold, sock->file);
 	if (ret)
@@ -99,6 +106,7 @@ err_free:
  */
 void vmfd_channel_destroy(struct vmfd_channel *ch)
 {
+	vmfd_kept_destroy(ch);
 	vmfd_buffer_destroy(&ch->buf);
 	vmfd_buffer_destroy(&ch->slot);
 	kvfree(ch->config);
@@ -229,6 +237,8 @@ static int socket_error(struct vmfd_channel *ch, int err)
 {
 	if (vmfd_interrupted(err))
 		return -EINTR;
+	if (ch->tr->features & VFIO_MULTIFD_FEATURE_REPLACE)
+		return vmfd_replace_lost(ch);
 	return vmfd_transfer_fail(ch->tr, ch, &(struct vmfd_error) {
 		.err = err ?: -ECONNRESET,
 		.reason = err ? VFIO_MULTIFD_REASON_SOCKET :
@@ -243,7 +253,7 @@ static int socket_error(struct vmfd_channel *ch, int err)
  * @flags: MSG_*
  *
  * Return: 0 when all are through and ch->done is 0 again, -EINTR after a
- * signal (come again), or what vmfd_transfer_over() says.
+ * signal (come again), VMFD_LOST, or what vmfd_transfer_over() says.
  */
 int vmfd_channel_send(struct vmfd_channel *ch, struct iov_iter *iter, int flags)
 {
@@ -257,6 +267,7 @@ int vmfd_channel_send(struct vmfd_channel *ch, struct iov_iter *iter, int flags)
 		if (ret < 0)
 			return socket_error(ch, ret);
 		ch->done += ret;
+		ch->on_wire += ret;
 	}
 	ch->done = 0;
 	return 0;
@@ -278,6 +289,9 @@ int vmfd_channel_recv(struct vmfd_channel *ch, struct iov_iter *iter)
 	while (msg_data_left(&msg)) {
 		int ret = sock_recvmsg(ch->sock, &msg, MSG_WAITALL);
 
+		if (ret <= 0 && !vmfd_interrupted(ret) &&
+		    vmfd_replace_read_on(ch))
+			continue;
 		if (ret <= 0)
 			return socket_error(ch, ret);
 		ch->done += ret;

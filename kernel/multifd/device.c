@@ -310,6 +310,21 @@ int vmfd_device_seen(struct vmfd_transfer *tr, struct vmfd_device *dev, u32 idx)
 	return __test_and_set_bit(idx % page_bits, bits);
 }
 
+/**
+ * vmfd_device_unsee - note that a packet did not come after all
+ * @tr: the transfer, locked
+ * @dev: the device
+ * @idx: the packet's, which was seen
+ */
+void vmfd_device_unsee(struct vmfd_transfer *tr, struct vmfd_device *dev,
+		       u32 idx)
+{
+	const unsigned int page_bits = PAGE_SIZE * BITS_PER_BYTE;
+
+	lockdep_assert_held(&tr->lock);
+	__clear_bit(idx % page_bits, xa_load(&dev->seen, idx / page_bits));
+}
+
 static loff_t *position(struct vmfd_device *dev)
 {
 	return dev->hold.file->f_mode & FMODE_STREAM ? NULL : &dev->pos;

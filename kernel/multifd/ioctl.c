@@ -47,6 +47,10 @@ static int put_arg(void *arg, size_t size, void __user *user)
 	return copy_to_user(user, arg, size) ? -EFAULT : 0;
 }
 
+#define ALL_FEATURES	(VFIO_MULTIFD_FEATURE_DIGEST | \
+			 VFIO_MULTIFD_FEATURE_ORDER_FREE | \
+			 VFIO_MULTIFD_FEATURE_REPLACE)
+
 static int get_info(struct vmfd_transfer *tr, void __user *user)
 {
 	struct vfio_multifd_info info;
@@ -57,8 +61,7 @@ static int get_info(struct vmfd_transfer *tr, void __user *user)
 	info = (struct vfio_multifd_info) {
 		.version = VFIO_MULTIFD_API_VERSION,
 		.max_channels = VFIO_MULTIFD_MAX_CHANNELS,
-		.features = VFIO_MULTIFD_FEATURE_DIGEST |
-			    VFIO_MULTIFD_FEATURE_ORDER_FREE,
+		.features = ALL_FEATURES,
 		.max_devices = VFIO_MULTIFD_MAX_DEVICES,
 		.max_config = VFIO_MULTIFD_MAX_CONFIG,
 		.min_packet = VFIO_MULTIFD_MIN_PACKET,
@@ -86,8 +89,7 @@ static int check_setup(const struct vfio_multifd_setup *setup)
 		return -EINVAL;
 	if (setup->flags && setup->role != VFIO_MULTIFD_RECV)
 		return -EINVAL;
-	if (setup->features & ~(u64)(VFIO_MULTIFD_FEATURE_DIGEST |
-				     VFIO_MULTIFD_FEATURE_ORDER_FREE))
+	if (setup->features & ~(u64)ALL_FEATURES)
 		return -EOPNOTSUPP;
 	return 0;
 }
@@ -294,7 +296,7 @@ static int get_channel_status(struct vmfd_transfer *tr, void __user *user)
 	struct vmfd_channel *ch = NULL;
 	int ret = get_arg(&status, sizeof(status), user);
 
-	if (!ret && status.reserved)
+	if (!ret && status.lost)
 		ret = -EINVAL;
 	if (ret)
 		return ret;
@@ -306,6 +308,7 @@ static int get_channel_status(struct vmfd_transfer *tr, void __user *user)
 	} else if (!ch) {
 		ret = -ENOENT;
 	} else {
+		status.lost = ch->parked;
 		status.bytes = ch->bytes;
 		status.packets = ch->packets;
 		status.network_ns = vmfd_channel_ns(ch, VMFD_DOING_NETWORK);
@@ -314,6 +317,14 @@ static int get_channel_status(struct vmfd_transfer *tr, void __user *user)
 	}
 	mutex_unlock(&tr->lock);
 	return ret ?: put_arg(&status, sizeof(status), user);
+}
+
+static int replace_channel(struct vmfd_transfer *tr, void __user *user)
+{
+	struct vfio_multifd_replace replace;
+	int ret = get_arg(&replace, sizeof(replace), user);
+
+	return ret ?: vmfd_replace_channel(tr, &replace);
 }
 
 static long vmfd_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -350,6 +361,8 @@ static long vmfd_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return read_on(tr, user);
 	case VFIO_MULTIFD_CHANNEL_STATUS:
 		return get_channel_status(tr, user);
+	case VFIO_MULTIFD_REPLACE_CHANNEL:
+		return replace_channel(tr, user);
 	case VFIO_MULTIFD_CANCEL:
 		if (arg)
 			return -EINVAL;

@@ -456,8 +456,17 @@ int vmfd_receive_run(struct vmfd_channel *ch)
 {
 	for (;;) {
 		enum vmfd_phase phase = ch->phase;
-		int ret = steps[phase].run(ch);
+		int ret;
 
+		if (READ_ONCE(ch->lost)) {
+			ret = vmfd_replace_wait(ch);
+			if (ret)
+				return ret;
+			continue;
+		}
+		ret = steps[phase].run(ch);
+		if (ret == VMFD_LOST)
+			continue;
 		if (ret)
 			return ret;
 		ch->phase = steps[phase].next;

@@ -99,6 +99,18 @@ static void make_header(struct vmfd_channel *ch)
 	ch->phase = VMFD_PHASE_HEADER;
 }
 
+static int begin_packet(struct vmfd_channel *ch)
+{
+	make_header(ch);
+	if (!(ch->tr->features & VFIO_MULTIFD_FEATURE_REPLACE) ||
+	    !vmfd_kept_add(ch))
+		return 0;
+	return vmfd_transfer_fail(ch->tr, ch, &(struct vmfd_error) {
+		.err = -ENOMEM,
+		.reason = VFIO_MULTIFD_REASON_NO_MEMORY,
+	});
+}
+
 /*
  * What a read says that began before the switchover is no end.  Whatever became
  * of the transfer meanwhile, reading again then tells.
@@ -172,8 +184,7 @@ static int have_read(struct vmfd_channel *ch, enum vfio_multifd_reason reason,
 	/* The config state needs an idx as well. */
 	if (ch->idx >= VFIO_MULTIFD_MAX_PACKETS - 1)
 		return too_many(ch);
-	make_header(ch);
-	return 0;
+	return begin_packet(ch);
 }
 
 static int read_data(struct vmfd_channel *ch)
@@ -227,11 +238,14 @@ static int take(struct vmfd_channel *ch)
 	struct vmfd_transfer *tr = ch->tr;
 	int ret;
 
+	vmfd_kept_trim(ch);
 	vmfd_channel_do(ch, VMFD_DOING_WAIT);
 	mutex_lock(&tr->lock);
 	for (;;) {
 		ch->dev = NULL;
 		ret = vmfd_transfer_over(tr);
+		if (!ret && ch->lost)
+			ret = VMFD_LOST;
 		if (ret)
 			goto out;
 		ch->dev = find_work(tr);
@@ -250,8 +264,7 @@ static int take(struct vmfd_channel *ch)
 	}
 	take_config(ch);
 	mutex_unlock(&tr->lock);
-	make_header(ch);
-	return 0;
+	return begin_packet(ch);
 out:
 	mutex_unlock(&tr->lock);
 	return ret;
@@ -288,6 +301,101 @@ static void sent(struct vmfd_channel *ch)
 	ch->dev = NULL;
 }
 
+/* What the peer lacks of the packets that went into another connection */
+static int send_again(struct vmfd_channel *ch)
+{
+	int ret;
+
+	if (!ch->again) {
+		/* The packet in hand was among them. */
+		if (ch->finish)
+			sent(ch);
+		ch->finish = false;
+		ch->phase = VMFD_PHASE_TAKE;
+		return 0;
+	}
+	ret = vmfd_channel_send_bytes(ch, &ch->again->packet,
+				      ch->tr->header_size,
+				      ch->again->len ? MSG_MORE : 0);
+	if (!ret)
+		ch->phase = VMFD_PHASE_AGAIN_DATA;
+	return ret;
+}
+
+static int send_data_again(struct vmfd_channel *ch)
+{
+	struct iov_iter iter;
+	struct kvec vec;
+	int ret;
+
+	ret = vmfd_kept_data(ch, &vec, &iter);
+	if (ret)
+		return vmfd_transfer_fail(ch->tr, ch, &(struct vmfd_error) {
+			.err = ret,
+			.reason = VFIO_MULTIFD_REASON_SOCKET,
+		});
+	ret = vmfd_channel_send(ch, &iter, ch->again->is_config ?
+				0 : MSG_SPLICE_PAGES);
+	if (ret)
+		return ret;
+	vmfd_kept_next(ch);
+	ch->phase = VMFD_PHASE_AGAIN;
+	return 0;
+}
+
+static int send_header(struct vmfd_channel *ch)
+{
+	int ret;
+
+	vmfd_channel_do(ch, VMFD_DOING_NETWORK);
+	ret = vmfd_channel_send_bytes(ch, &ch->packet, ch->tr->header_size,
+				      ch->len ? MSG_MORE : 0);
+	if (!ret)
+		ch->phase = VMFD_PHASE_DATA;
+	return ret;
+}
+
+static int send_packet(struct vmfd_channel *ch)
+{
+	int ret = send_data(ch);
+
+	if (ret)
+		return ret;
+	if (ch->tr->features & VFIO_MULTIFD_FEATURE_REPLACE)
+		list_last_entry(&ch->kept, struct vmfd_kept, node)->end =
+			ch->on_wire;
+	sent(ch);
+	ch->phase = VMFD_PHASE_TAKE;
+	return 0;
+}
+
+static int send_step(struct vmfd_channel *ch)
+{
+	int ret;
+
+	switch (ch->phase) {
+	case VMFD_PHASE_INIT:
+		ret = send_init(ch);
+		if (!ret)
+			ch->phase = VMFD_PHASE_AGAIN;
+		return ret;
+	case VMFD_PHASE_AGAIN:
+		return send_again(ch);
+	case VMFD_PHASE_AGAIN_DATA:
+		return send_data_again(ch);
+	case VMFD_PHASE_TAKE:
+		return take(ch);
+	case VMFD_PHASE_READ:
+		return read_foreign(ch);
+	case VMFD_PHASE_HEADER:
+		return send_header(ch);
+	case VMFD_PHASE_DATA:
+		return send_packet(ch);
+	default:	/* the phases of receiving */
+		return -EINVAL;
+	}
+}
+
 /**
  * vmfd_send_run - the sending side of VFIO_MULTIFD_RUN_CHANNEL
  * @ch: the channel, run by the caller
@@ -299,42 +407,10 @@ int vmfd_send_run(struct vmfd_channel *ch)
 {
 	int ret;
 
-	for (;;) {
-		switch (ch->phase) {
-		case VMFD_PHASE_INIT:
-			ret = send_init(ch);
-			if (ret)
-				return ret;
-			ch->phase = VMFD_PHASE_TAKE;
-			break;
-		case VMFD_PHASE_TAKE:
-			ret = take(ch);
-			if (ret)
-				return ret;
-			break;
-		case VMFD_PHASE_READ:
-			ret = read_foreign(ch);
-			if (ret)
-				return ret;
-			break;
-		case VMFD_PHASE_HEADER:
-			vmfd_channel_do(ch, VMFD_DOING_NETWORK);
-			ret = vmfd_channel_send_bytes(ch, &ch->packet,
-						      ch->tr->header_size,
-						      ch->len ? MSG_MORE : 0);
-			if (ret)
-				return ret;
-			ch->phase = VMFD_PHASE_DATA;
-			break;
-		case VMFD_PHASE_DATA:
-			ret = send_data(ch);
-			if (ret)
-				return ret;
-			sent(ch);
-			ch->phase = VMFD_PHASE_TAKE;
-			break;
-		default:	/* the phases of receiving */
-			return -EINVAL;
-		}
-	}
+	do {
+		ret = ch->parked ? vmfd_replace_wait(ch) : send_step(ch);
+		if (ret == VMFD_LOST)
+			ret = vmfd_replace_wait(ch);
+	} while (!ret);
+	return ret;
 }

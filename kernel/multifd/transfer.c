@@ -48,6 +48,19 @@ int vmfd_hold_file(struct vmfd_hold *hold, struct file *file)
 }
 
 /**
+ * vmfd_hold_swap - have two exchange their files
+ * @a: what vmfd_hold_file() filled
+ * @b: another
+ *
+ * Context: the list's lock is held.
+ */
+void vmfd_hold_swap(struct vmfd_hold *a, struct vmfd_hold *b)
+{
+	lockdep_assert_held(&vmfd_transfer_list_lock);
+	swap(a->file, b->file);
+}
+
+/**
  * vmfd_hold_release - give a file back
  * @hold: what vmfd_hold_file() filled
  */

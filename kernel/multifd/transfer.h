@@ -21,6 +21,7 @@ enum {
 	VMFD_MAX_TRANSFERS = 128,	/* per user */
 	VMFD_DONE = 1,			/* no error, and no more work */
 	VMFD_ASK = 2,			/* no error, and a question to user space */
+	VMFD_LOST = 3,			/* no error, but no connection any more */
 };
 
 /* A file that a transfer uses, so that no other transfer takes it as well. */
@@ -71,8 +72,23 @@ struct vmfd_device {
 	u32 config_size;
 };
 
+/* A packet that may have to be sent again. */
+struct vmfd_kept {
+	struct list_head node;	/* vmfd_channel's kept, oldest first */
+	u64 number;		/* among the channel's packets, from 0 on */
+	u64 end;		/* bytes of the connection up to its end */
+	struct vmfd_device *dev;
+	u32 len;
+	bool is_config;
+	struct vmfd_wire_packet packet;
+	unsigned int nr_pages;	/* we have a reference to each */
+	struct bio_vec bvec[];
+};
+
 enum vmfd_phase {
 	VMFD_PHASE_INIT,	/* the channel's first bytes */
+	VMFD_PHASE_AGAIN,	/* sending: the header of what was lost */
+	VMFD_PHASE_AGAIN_DATA,
 	VMFD_PHASE_TAKE,	/* sending: find work */
 	VMFD_PHASE_READ,	/* sending: have user space read */
 	VMFD_PHASE_KIND,	/* receiving: the first bytes of a packet */
@@ -105,6 +121,8 @@ struct vmfd_channel {
 
 	bool running;
 	bool waiting;		/* for the turn of @packet; transfer's lock */
+	bool lost;		/* without connection; transfer's lock */
+	bool parked;		/* and nobody uses it; transfer's lock */
 	u64 bytes;		/* done; transfer's lock */
 	u64 packets;		/* done; transfer's lock */
 	u64 ns[VMFD_DOINGS];	/* written by the owner, read by all */
@@ -125,6 +143,11 @@ struct vmfd_channel {
 	u32 idx;
 	u32 len;		/* bytes of data in the packet, or to skip */
 	bool is_config;
+	bool shut;		/* receiving: nothing new comes to the socket */
+	u64 on_wire;		/* sending: bytes that this socket has taken */
+	struct list_head kept;	/* sending: what may have to be sent again */
+	struct vmfd_kept *again; /* what is sent again */
+	bool finish;		/* then the packet in hand is sent, too */
 	void *config;		/* receiving: the config state until loaded */
 	union {
 		struct vmfd_wire_init init;
@@ -211,6 +234,7 @@ void vmfd_transfer_device_done(struct vmfd_transfer *tr,
 			       struct vmfd_device *dev);
 void vmfd_transfer_finish(struct vmfd_transfer *tr);
 int vmfd_hold_file(struct vmfd_hold *hold, struct file *file);
+void vmfd_hold_swap(struct vmfd_hold *a, struct vmfd_hold *b);
 void vmfd_hold_release(struct vmfd_hold *hold);
 
 /* device.c */
@@ -228,6 +252,8 @@ bool vmfd_device_can_order_free(const struct vmfd_transfer *tr,
 bool vmfd_device_is_order_free(const struct vmfd_buffer *buf, size_t len);
 int vmfd_device_seen(struct vmfd_transfer *tr, struct vmfd_device *dev,
 		     u32 idx);
+void vmfd_device_unsee(struct vmfd_transfer *tr, struct vmfd_device *dev,
+		       u32 idx);
 ssize_t vmfd_device_read(struct vmfd_device *dev, struct vmfd_buffer *buf);
 ssize_t vmfd_device_write(struct vmfd_device *dev, struct vmfd_buffer *buf,
 			  size_t done, size_t len);
@@ -238,7 +264,24 @@ void vmfd_buffer_destroy(struct vmfd_buffer *buf);
 int vmfd_buffer_renew(struct vmfd_buffer *buf);
 u64 vmfd_buffer_digest(const struct vmfd_buffer *buf, size_t len);
 
+/* kept.c */
+int vmfd_kept_add(struct vmfd_channel *ch);
+void vmfd_kept_trim(struct vmfd_channel *ch);
+int vmfd_kept_drop(struct vmfd_channel *ch, u64 packets);
+int vmfd_kept_data(struct vmfd_channel *ch, struct kvec *vec,
+		   struct iov_iter *iter);
+void vmfd_kept_next(struct vmfd_channel *ch);
+void vmfd_kept_destroy(struct vmfd_channel *ch);
+
+/* replace.c */
+bool vmfd_replace_read_on(struct vmfd_channel *ch);
+int vmfd_replace_lost(struct vmfd_channel *ch);
+int vmfd_replace_wait(struct vmfd_channel *ch);
+int vmfd_replace_channel(struct vmfd_transfer *tr,
+			 const struct vfio_multifd_replace *arg);
+
 /* channel.c */
+int vmfd_channel_check(struct socket *sock);
 int vmfd_channel_add(struct vmfd_transfer *tr,
 		     const struct vfio_multifd_channel *arg);
 void vmfd_channel_destroy(struct vmfd_channel *ch);

@@ -30,12 +30,15 @@
  * @VFIO_MULTIFD_FEATURE_DIGEST: each packet carries the xxh64 of its data
  * @VFIO_MULTIFD_FEATURE_ORDER_FREE: packets of a stream that says that it is
  *	order-free are read and loaded in any order
+ * @VFIO_MULTIFD_FEATURE_REPLACE: a channel whose connection is lost waits for
+ *	another one, see &struct vfio_multifd_replace
  *
  * Without any of them the bytes on a channel are those of QEMU's multifd.
  */
 enum vfio_multifd_feature {
 	VFIO_MULTIFD_FEATURE_DIGEST	= _BITUL(0),
 	VFIO_MULTIFD_FEATURE_ORDER_FREE	= _BITUL(1),
+	VFIO_MULTIFD_FEATURE_REPLACE	= _BITUL(2),
 };
 
 /**
@@ -465,7 +468,8 @@ struct vfio_multifd_continue {
  * @argsz: size of this structure
  * @flags: must be 0
  * @id: the channel's id
- * @reserved: must be 0
+ * @lost: in: must be 0; out: 1 if the channel is without connection, and its thread
+ *	waits for one
  * @bytes: out: data bytes done, without headers and config state
  * @packets: out: packets done
  * @network_ns: out: time in calls of the socket
@@ -482,7 +486,7 @@ struct vfio_multifd_channel_status {
 	__u32 argsz;
 	__u32 flags;
 	__u32 id;
-	__u32 reserved;
+	__u32 lost;
 	__aligned_u64 bytes;
 	__aligned_u64 packets;
 	__aligned_u64 network_ns;
@@ -491,5 +495,40 @@ struct vfio_multifd_channel_status {
 };
 
 #define VFIO_MULTIFD_CHANNEL_STATUS	_IO(VFIO_MULTIFD_IOC, 12)
+
+/**
+ * struct vfio_multifd_replace - give a channel another connection
+ * @argsz: size of this structure
+ * @flags: must be 0
+ * @fd: as for &struct vfio_multifd_channel; or -1: give the connection up
+ * @id: the channel's id
+ * @packets: role SEND: packets of this channel that the other end has, as @packets
+ *	of its &struct vfio_multifd_channel_status tells once it is lost; else 0
+ *
+ * With VFIO_MULTIFD_FEATURE_REPLACE a connection that breaks, or ends too early, is no
+ * failure of the transfer.  The channel's thread waits, poll() tells of it, and
+ * &struct vfio_multifd_channel_status says so: at the destination when all packets that
+ * have come are loaded.  An end that learns from its peer that a connection is lost gives
+ * it up with @fd -1.  Then each end hands over the new connection.  The channel starts
+ * again with its first bytes, and the source sends again what the destination lacks.
+ *
+ * The source keeps a packet until the peer's TCP has it.  What user space has read for
+ * the engine it cannot keep: if that is lacked the transfer fails.  A source that is
+ * DONE takes connections, too; VFIO_MULTIFD_RUN_CHANNEL then has to be called again.
+ *
+ * Errors: those of &struct vfio_multifd_channel but -EEXIST, and -EOPNOTSUPP
+ * (without the feature), -ENOENT (no such channel), -EBUSY (the channel is not lost, or
+ * not yet at rest), -ENODATA (@packets cannot be: a packet is gone that the other end
+ * lacks, or it has more than there were).  Context: READY or SEALED, role SEND also DONE.
+ */
+struct vfio_multifd_replace {
+	__u32 argsz;
+	__u32 flags;
+	__s32 fd;
+	__u32 id;
+	__aligned_u64 packets;
+};
+
+#define VFIO_MULTIFD_REPLACE_CHANNEL	_IO(VFIO_MULTIFD_IOC, 13)
 
 #endif /* _UAPI_LINUX_VFIO_MULTIFD_H */

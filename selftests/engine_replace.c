@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* Connections that break, and others that take their place */
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "harness.h"
+#include "engine.h"
+
+#define FEATURES	(VFIO_MULTIFD_FEATURE_DIGEST | \
+			 VFIO_MULTIFD_FEATURE_REPLACE)
+#define CHANNELS	4
+#define BUFFER		16384	/* of a socket: small, so that much is on its way */
+#define LENGTH		((12 << 20) + 5)
+#define PATIENCE_S	60
+
+static const char config[] = "config state";
+
+/*
+ * A source and a destination, and their sockets by id, which the tests keep as any
+ * owner could.
+ */
+FIXTURE(replace) {
+	struct engine source;
+	struct engine destination;
+	int sock[CHANNELS][2];
+	uint8_t *data;
+	int from;
+	int to;
+};
+
+FIXTURE_VARIANT(replace) {
+	unsigned int channels;
+	uint32_t packet_size;
+};
+
+FIXTURE_VARIANT_ADD(replace, one) {
+	.channels = 1, .packet_size = 4096,
+};
+
+FIXTURE_VARIANT_ADD(replace, four) {
+	.channels = CHANNELS, .packet_size = 16384,
+};
+
+FIXTURE_VARIANT_ADD(replace, large) {
+	.channels = 2, .packet_size = 1 << 20,
+};
+
+static int connect_one(struct engine *source, struct engine *destination,
+		       uint32_t id, int sock[2])
+{
+	int ret = engine_tcp_pair(sock, BUFFER);
+
+	if (!ret)
+		ret = engine_add_channel(source->fd, sock[0], id);
+	return ret ? ret : engine_add_channel(destination->fd, sock[1], id);
+}
+
+static void add(struct engine *engine, uint32_t id)
+{
+	engine->channel[id] = (struct engine_channel) {
+		.fd = engine->fd, .id = id, .sock = -1,
+	};
+	engine->channels = id + 1;
+}
+
+FIXTURE_SETUP(replace)
+{
+	ENGINE_NEEDED();
+	memset(self->sock, -1, sizeof(self->sock));
+	self->data = engine_pattern(LENGTH, 7);
+	self->from = engine_memfd(self->data, LENGTH);
+	self->to = engine_memfd(NULL, 0);
+	ASSERT_EQ(0, engine_begin(&self->source, VFIO_MULTIFD_SEND,
+				  variant->channels, FEATURES,
+				  variant->packet_size));
+	ASSERT_EQ(0, engine_begin(&self->destination, VFIO_MULTIFD_RECV,
+				  variant->channels, FEATURES,
+				  variant->packet_size));
+	for (uint32_t id = 0; id < variant->channels; id++) {
+		ASSERT_EQ(0, connect_one(&self->source, &self->destination, id,
+					 self->sock[id]));
+		add(&self->source, id);
+		add(&self->destination, id);
+	}
+	ASSERT_EQ(0, engine_add_device(self->source.fd, self->from, "dev", 0));
+	ASSERT_EQ(0, engine_set_config(self->source.fd, 0, config,
+				       sizeof(config)));
+	ASSERT_EQ(0, engine_add_device(self->destination.fd, self->to, "dev",
+				       0));
+	ASSERT_EQ(0, engine_switchover(self->source.fd));
+	ASSERT_EQ(0, engine_switchover(self->destination.fd));
+}
+
+FIXTURE_TEARDOWN(replace)
+{
+	for (uint32_t id = 0; id < CHANNELS; id++) {
+		for (unsigned int end = 0; end < 2; end++)
+			if (self->sock[id][end] >= 0)
+				close(self->sock[id][end]);
+	}
+	engine_destroy(&self->source);
+	engine_destroy(&self->destination);
+	close(self->from);
+	close(self->to);
+	free(self->data);
+}
+
+static int hand_over(const struct engine *engine, int sock, uint32_t id,
+		     uint64_t packets)
+{
+	struct vfio_multifd_replace arg = {
+		.argsz = sizeof(arg), .fd = sock, .id = id, .packets = packets,
+	};
+
+	return engine_call(engine->fd, VFIO_MULTIFD_REPLACE_CHANNEL, &arg);
+}
+
+static int give_up(const struct engine *engine, uint32_t id)
+{
+	return hand_over(engine, -1, id, 0);
+}
+
+static int channel_status(const struct engine *engine, uint32_t id,
+			  struct vfio_multifd_channel_status *status)
+{
+	*status = (struct vfio_multifd_channel_status) {
+		.argsz = sizeof(*status), .id = id,
+	};
+	return engine_call(engine->fd, VFIO_MULTIFD_CHANNEL_STATUS, status);
+}
+
+/* By poll(), as a helper would; false if the transfer ends before */
+static bool wait_lost(const struct engine *engine, uint32_t id,
+		      struct vfio_multifd_channel_status *channel)
+{
+	struct pollfd fd = { .fd = engine->fd, .events = POLLIN };
+	struct vfio_multifd_status status;
+
+	do {
+		if (engine_status(engine->fd, &status) ||
+		    status.state > VFIO_MULTIFD_STATE_SEALED ||
+		    channel_status(engine, id, channel))
+			return false;
+		if (channel->lost)
+			return true;
+	} while (poll(&fd, 1, PATIENCE_S * 1000) == 1);
+	return false;
+}
+
+static bool is_done(const struct engine *engine)
+{
+	struct vfio_multifd_status status;
+
+	return !engine_status(engine->fd, &status) &&
+	       status.state == VFIO_MULTIFD_STATE_DONE;
+}
+
+/*
+ * What two helpers do.  Return: 0, or why not; 1 if the destination had it all
+ * already.
+ */
+static int replace(struct engine *source, struct engine *destination,
+		   uint32_t id, int sock[2])
+{
+	struct vfio_multifd_channel_status lost, lost_source;
+	int ret;
+
+	ret = give_up(destination, id);
+	if (ret)
+		return is_done(destination) ? 1 : ret;
+	ret = give_up(source, id);
+	if (ret)
+		return ret;
+	if (!wait_lost(destination, id, &lost))
+		return is_done(destination) ? 1 : -EIO;
+	if (!wait_lost(source, id, &lost_source) && !is_done(source))
+		return -EIO;
+
+	close(sock[0]);
+	close(sock[1]);
+	ret = engine_tcp_pair(sock, BUFFER);
+	if (!ret)
+		ret = hand_over(destination, sock[1], id, 0);
+	if (ret)
+		return ret;
+	/* a thread of a source that is DONE is about to end */
+	while ((ret = hand_over(source, sock[0], id, lost.packets)) == -EBUSY)
+		usleep(1000);
+	if (!ret && is_done(source)) {
+		engine_join(&source->channel[id]);
+		engine_start(&source->channel[id]);
+	}
+	return ret;
+}
+
+static void break_it(int sock[2], unsigned int how)
+{
+	switch (how % 4) {
+	case 0:
+		shutdown(sock[0], SHUT_RDWR);
+		break;
+	case 1:
+		shutdown(sock[1], SHUT_RDWR);
+		break;
+	case 2:
+		shutdown(sock[0], SHUT_RDWR);
+		shutdown(sock[1], SHUT_RDWR);
+		break;
+	default:	/* whoever said that it is lost */
+		break;
+	}
+}
+
+static bool all_is_there(struct engine *source, struct engine *destination,
+			 int to, const uint8_t *data)
+{
+	char got[sizeof(config)];
+	uint32_t size = sizeof(got);
+
+	return !engine_join_all(source) && !engine_join_all(destination) &&
+	       engine_file_has(to, data, LENGTH) &&
+	       !engine_get_config(destination->fd, 0, got, &size) &&
+	       size == sizeof(config) && !memcmp(got, config, size);
+}
+
+TEST_F(replace, nothing_is_lost)
+{
+	engine_start_all(&self->source);
+	engine_start_all(&self->destination);
+	ASSERT_TRUE(all_is_there(&self->source, &self->destination, self->to,
+				 self->data));
+}
+
+TEST_F(replace, again_and_again)
+{
+	unsigned int times;
+	int ret = 0;
+
+	engine_start_all(&self->destination);
+	engine_start_all(&self->source);
+	for (times = 0; times < 40 && !ret; times++) {
+		uint32_t id = times % variant->channels;
+
+		usleep(rand() % 8000);
+		break_it(self->sock[id], rand());
+		ret = replace(&self->source, &self->destination, id,
+			      self->sock[id]);
+	}
+	TH_LOG("%u times", times - 1);
+	ASSERT_LE(0, ret);
+	EXPECT_LT(1, times);
+	ASSERT_TRUE(all_is_there(&self->source, &self->destination, self->to,
+				 self->data));
+}
+
+/* Before a byte of it came */
+TEST_F(replace, at_the_beginning)
+{
+	engine_start_all(&self->destination);
+	for (uint32_t id = 0; id < variant->channels; id++) {
+		shutdown(self->sock[id][1], SHUT_RDWR);
+		engine_start(&self->source.channel[id]);
+		ASSERT_EQ(0, replace(&self->source, &self->destination, id,
+				     self->sock[id]));
+	}
+	ASSERT_TRUE(all_is_there(&self->source, &self->destination, self->to,
+				 self->data));
+}
+
+TEST_F(replace, refusals)
+{
+	struct vfio_multifd_channel_status status;
+	int pair[2];
+
+	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
+	EXPECT_EQ(-EBUSY, hand_over(&self->source, pair[0], 0, 0));
+	EXPECT_EQ(-EBUSY, hand_over(&self->destination, pair[1], 0, 0));
+	EXPECT_EQ(-ENOENT, hand_over(&self->source, pair[0], CHANNELS, 0));
+	EXPECT_EQ(-ENOENT, give_up(&self->source, CHANNELS));
+	EXPECT_EQ(-EBADF, hand_over(&self->source, 1000, 0, 0));
+	EXPECT_EQ(-ENOTSOCK, hand_over(&self->source, self->from, 0, 0));
+	EXPECT_EQ(-EBUSY, hand_over(&self->source, self->sock[0][0], 0, 0));
+	EXPECT_EQ(-EINVAL, hand_over(&self->source, -1, 0, 1));
+
+	engine_start(&self->source.channel[0]);
+	engine_start(&self->destination.channel[0]);
+	ASSERT_TRUE(engine_wait_packets(self->source.fd, 1));
+	ASSERT_EQ(0, give_up(&self->source, 0));
+	ASSERT_TRUE(wait_lost(&self->source, 0, &status));
+	EXPECT_EQ(-ENODATA, hand_over(&self->source, pair[0], 0,
+				      status.packets + 2));
+	ASSERT_TRUE(wait_lost(&self->destination, 0, &status));
+	EXPECT_EQ(-EINVAL, hand_over(&self->destination, pair[1], 0, 1));
+	shutdown(pair[0], SHUT_RDWR);
+	EXPECT_EQ(-ENOTCONN, hand_over(&self->source, pair[0], 0,
+				       status.packets));
+	/* what is refused is nobody's */
+	close(pair[0]);
+	close(pair[1]);
+	EXPECT_EQ(0, engine_cancel(self->source.fd));
+	EXPECT_EQ(-EBADFD, give_up(&self->source, 0));
+	EXPECT_EQ(-ECANCELED, engine_join(&self->source.channel[0]));
+	EXPECT_EQ(0, engine_cancel(self->destination.fd));
+	EXPECT_EQ(-ECANCELED, engine_join(&self->destination.channel[0]));
+}
+
+/* Whoever says that less came than TCP knows of cannot be helped. */
+TEST_F(replace, what_is_gone)
+{
+	struct vfio_multifd_channel_status status;
+	int pair[2];
+
+	engine_start_all(&self->destination);
+	engine_start_all(&self->source);
+	do {
+		ASSERT_EQ(0, channel_status(&self->destination, 0, &status));
+	} while (status.packets < 3);
+	shutdown(self->sock[0][1], SHUT_RDWR);
+	ASSERT_EQ(0, give_up(&self->source, 0));
+	ASSERT_TRUE(wait_lost(&self->source, 0, &status));
+	ASSERT_TRUE(wait_lost(&self->destination, 0, &status));
+	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
+	EXPECT_EQ(-ENODATA, hand_over(&self->source, pair[0], 0, 0));
+	EXPECT_EQ(0, hand_over(&self->source, pair[0], 0, status.packets));
+	EXPECT_EQ(0, hand_over(&self->destination, pair[1], 0, 0));
+	close(self->sock[0][0]);
+	close(self->sock[0][1]);
+	self->sock[0][0] = pair[0];
+	self->sock[0][1] = pair[1];
+	ASSERT_TRUE(all_is_there(&self->source, &self->destination, self->to,
+				 self->data));
+}
+
+/* All was sent, as far as the source can tell, and some of it is on its way. */
+TEST_F(replace, after_the_end)
+{
+	unsigned int id;
+
+	for (id = 0; id < variant->channels; id++) {
+		int size = 16 << 20;
+
+		setsockopt(self->sock[id][0], SOL_SOCKET, SO_SNDBUFFORCE, &size,
+			   sizeof(size));
+	}
+	engine_start_all(&self->source);
+	ASSERT_TRUE(engine_wait_state(self->source.fd,
+				      VFIO_MULTIFD_STATE_DONE));
+	engine_start_all(&self->destination);
+	for (id = 0; id < variant->channels; id++) {
+		shutdown(self->sock[id][1], SHUT_RDWR);
+		ASSERT_EQ(0, replace(&self->source, &self->destination, id,
+				     self->sock[id]));
+	}
+	ASSERT_TRUE(all_is_there(&self->source, &self->destination, self->to,
+				 self->data));
+}
+
+TEST(without_the_feature)
+{
+	struct engine engine;
+
+	ENGINE_NEEDED();
+	ASSERT_EQ(0, engine_create(&engine, VFIO_MULTIFD_SEND, 1, 0,
+				   ENGINE_PACKET, 0));
+	EXPECT_EQ(-EOPNOTSUPP, give_up(&engine, 0));
+	engine_destroy(&engine);
+}
+
+TEST_HARNESS_MAIN
