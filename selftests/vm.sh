@@ -13,8 +13,8 @@ set -eu
 
 usage() {
 	cat <<-'END'
-	usage: vm.sh [-k kernel] [-a arguments] [-p pairs] [-m memory] [-t seconds]
-	             [-o directory] [--] [command [argument]...]
+	usage: vm.sh [-k kernel] [-a arguments] [-p pairs] [-d size]... [-m memory]
+	             [-t seconds] [-o directory] [--] [command [argument]...]
 
 	 -k  kernel's name, default 6.12
 	 -a  arguments for the kernel, beside its own
@@ -23,6 +23,9 @@ usage() {
 	     of 4 MiB) or the name of a QEMU device (an ivshmem-doorbell gets
 	     its server).  They are on bus 1, 2, 3... in
 	     this order; the two of a pair are neighbours
+	 -d  add an empty virtio disk of that size, with sectors of 4096 bytes and a
+	     write cache.  Up to five; they are vda, vdb... in this order when
+	     virtio_blk is loaded, and go with the machine
 	 -m  memory, default 2G
 	 -t  the machine is killed after so many seconds, default 900
 	 -o  keep the kernel's log, and what the command writes to $VM_OUTPUT, here
@@ -79,6 +82,19 @@ add_device() {
 	*) device=$1 ;;
 	esac
 	devices="$devices -device $device,id=device$port,bus=port$port"
+}
+
+# Appends a disk of each size in $* to $devices.  What it writes need not survive the
+# machine, so the host may take its time.
+add_disks() {
+	disk=0
+	for size; do
+		truncate -s "$size" "$scratch/disk$disk"
+		devices="$devices -drive if=none,id=disk$disk,file=$scratch/disk$disk,format=raw,cache=unsafe"
+		devices="$devices -device virtio-blk-pci,addr=1.$((3 + disk)),drive=disk$disk"
+		devices="$devices,logical_block_size=4096,physical_block_size=4096"
+		disk=$((disk + 1))
+	done
 }
 
 # A file system in memory that has just what guest-init needs to find the root.
@@ -157,12 +173,13 @@ crashed() {
 }
 
 kernel=${KERNEL:-6.12} pairs=${PAIRS:-4K,1M,256M,bochs} memory=2G limit= output=
-arguments=
-while getopts k:a:p:m:t:o:h option; do
+arguments= disks=
+while getopts k:a:p:d:m:t:o:h option; do
 	case $option in
 	k) kernel=$OPTARG ;;
 	a) arguments=$OPTARG ;;
 	p) pairs=$OPTARG ;;
+	d) disks="$disks $OPTARG" ;;
 	m) memory=$OPTARG ;;
 	t) limit=$OPTARG ;;
 	o) output=$OPTARG ;;
@@ -230,6 +247,7 @@ END
 make_initrd
 devices=
 add_pairs "$pairs"
+add_disks $disks
 
 run() {
 	exec timeout --foreground -k 5 "${limit:-900}" "$qemu" -nodefaults -display none -no-reboot \
