@@ -29,7 +29,7 @@ source := $(CACHE)/6.12/source
 KSELFTEST_DIR := $(source)/tools/testing/selftests
 export KERNEL CACHE PREFIX DESTDIR KSELFTEST_DIR
 
-packages := bc bison busybox-static cppcheck flex gcc gcc-12 iperf3 iproute2 kmod libc6-dev libelf-dev libkmod-dev \
+packages := bc bison busybox-static cppcheck dmsetup e2fsprogs flex gcc gcc-12 iperf3 iproute2 kmod libc6-dev libelf-dev libkmod-dev \
 	libnl-genl-3-dev libssl3 libxxhash-dev make mandoc perl pkg-config python3-docutils python3-jsonschema python3-yaml qemu-system-x86 sparse xz-utils
 
 help:	## list the verbs

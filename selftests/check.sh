@@ -18,7 +18,7 @@ machines() {
 		case $kernel in
 		*-debug) set -- 9:programs 8:scripts 5:qemu-10.0 3:many_devices ;;
 		*) set -- 7:scripts 6:qemu-10.0 4:programs 3:many_devices 2:sanitizers \
-			1:qemu-newest 1:two_boots ;;
+			1:qemu-newest 1:two_boots 1:power ;;
 		esac
 		for machine; do
 			[ -e "$results/${machine#*:}.skip" ] || echo "${machine%:*} $kernel ${machine#*:}"

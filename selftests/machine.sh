@@ -8,6 +8,7 @@
 #	scripts		the test scripts
 #	sanitizers	refuse.sh, with the helper that has sanitizers
 #	two_boots	file.sh, which saves in one boot and restores in another
+#	power		power.sh, with two disks
 #	many_devices	many.sh, with 32 pairs of devices
 #	qemu-*		a stock QEMU of that name, as guest and host
 #
@@ -120,6 +121,10 @@ two_boots)
 	machine -t 200 -p $pairs -- sh -c "$alone" sh file.sh+boot \
 		selftests/file.sh restore "$dir.saved/state"
 	sed -n 's/^.*not ok [0-9]* /not ok 1 before the second boot: /p' "$dir.saved/tap" | say
+	;;
+power)
+	machine -t 300 -p 4K,1M -d 64M -d 64M -- sh -c "$alone" sh power.sh \
+		selftests/power.sh /dev/vda /dev/vdb
 	;;
 many_devices)
 	machine -t 900 -p 32x1M -a kmemleak=off -- sh -c "$alone" sh many.sh selftests/many.sh
