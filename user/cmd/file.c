@@ -148,6 +148,11 @@ static int set_one(struct file_job *job, struct file_target *target,
 			    "; the kernel's log may tell more" : "");
 	if (data >= 0)
 		target->data = data;
+	if (target->data < 0 && (state == VMF_STATE_PRE_COPY ||
+				 state == VFIO_DEVICE_STATE_STOP_COPY ||
+				 state == VFIO_DEVICE_STATE_RESUMING))
+		return fail(job, -EBADFD, "fd %d to %s: it gives no data fd",
+			    target->fd, vmf_device_state_name(state));
 	return 0;
 }
 
@@ -183,8 +188,13 @@ int file_event(struct file_job *job, const char *line)
 
 	if (job->event_fd < 0)
 		return 0;
-	put = poll(&fd, 1, EVENT_MS) == 1 ?
-	      write(job->event_fd, line, size) : -1;
+	do {
+		put = poll(&fd, 1, EVENT_MS);
+	} while (put < 0 && errno == EINTR && !ended);
+	if (put == 1)
+		put = write(job->event_fd, line, size);
+	if (ended)
+		return fail(job, -ECANCELED, "ended by signal %d", (int)ended);
 	if (put != size)
 		return fail(job, -EIO, "event-fd %d does not take \"%.*s\"",
 			    job->event_fd, (int)size - 1, line);
@@ -314,13 +324,19 @@ static int live(struct file_job *job, struct store *store)
 
 static int save(struct file_job *job, struct store *store)
 {
-	return (job->live ? live(job, store) : 0) ?:
-	       file_set_state(job, VFIO_DEVICE_STATE_RUNNING_P2P) ?:
-	       file_set_state(job, VFIO_DEVICE_STATE_STOP_COPY) ?:
-	       move(job, store) ?:
-	       file_set_state(job, VFIO_DEVICE_STATE_STOP) ?:
-	       keep(job) ?:
-	       file_event(job, "kept\n");
+	int ret = (job->live ? live(job, store) : 0) ?:
+		  file_set_state(job, VFIO_DEVICE_STATE_RUNNING_P2P) ?:
+		  file_set_state(job, VFIO_DEVICE_STATE_STOP_COPY) ?:
+		  move(job, store) ?:
+		  file_set_state(job, VFIO_DEVICE_STATE_STOP) ?:
+		  keep(job);
+
+	/* Whoever does not hear of it, the file is what it is. */
+	if (!ret && file_event(job, "kept\n")) {
+		fprintf(stderr, PROGRAM ": %s\n", job->error.text);
+		job->error = (struct vmf_error){};
+	}
+	return ret;
 }
 
 static int restore(struct file_job *job, struct store *store)

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <unistd.h>
 
 #define LOOK_MS		100	/* what the guest writes by then */
 
@@ -24,12 +25,24 @@ static uint64_t all_bytes(const struct file_job *job)
 	return sum;
 }
 
+static bool any_live(const struct file_job *job)
+{
+	for (uint32_t i = 0; i < job->targets; i++)
+		if (job->target[i].live)
+			return true;
+	return false;
+}
+
 static int round_of(struct file_job *job, struct store *store)
 {
 	uint64_t bytes = all_bytes(job), start = vmf_clock_ns();
 	int ret;
 
 	ret = store_write(store, true);
+	/* What is left for the end must not be on the way to the disk then. */
+	if (!ret && fdatasync(job->file))
+		ret = file_fail(job, -errno, "%s: %s", job->path,
+				strerror(errno));
 	if (!ret)
 		vmf_rounds_add(&job->rounds, all_bytes(job) - bytes,
 			       vmf_clock_ns() - start);
@@ -46,12 +59,12 @@ static int judge(struct file_job *job, bool after_round)
 	for (uint32_t i = 0; i < job->targets; i++) {
 		const struct file_target *target = &job->target[i];
 
-		if (target->live) {
-			ret = vmf_rounds_measure(&job->rounds, target->data);
-		} else {
-			ret = vmf_device_data_size(target->fd, &size);
-			job->rounds.left += ret ? 0 : size;
+		if (!target->live) {
+			if (!vmf_device_data_size(target->fd, &size))
+				job->rounds.left += size;
+			continue;
 		}
+		ret = vmf_rounds_measure(&job->rounds, target->data);
 		if (ret)
 			return file_fail(job, ret,
 					 "device %s: how much is left: %s",
@@ -74,19 +87,20 @@ static int wait_trigger(struct file_job *job, int ms)
 
 int file_live(struct file_job *job, struct store *store)
 {
-	enum vmf_precopy_end offered = VMF_PRECOPY_NONE;
-	bool go_on = true;
+	enum vmf_precopy_end end = VMF_PRECOPY_NONE;
+	bool go_on = any_live(job), offered = false;
 	int ret;
 
 	do {
 		ret = go_on ? round_of(job, store) : 0;
-		if (!ret)
+		if (!ret && any_live(job))
 			ret = judge(job, go_on);
 		if (ret)
 			return ret;
-		go_on = !job->precopy_end;
+		go_on = any_live(job) && !job->precopy_end;
 		if (!go_on && !offered) {
-			offered = job->precopy_end;
+			offered = true;
+			end = job->precopy_end;
 			ret = file_event(job, "may-stop\n");
 			if (ret || job->trigger_fd < 0)
 				break;
@@ -95,6 +109,6 @@ int file_live(struct file_job *job, struct store *store)
 		ret = wait_trigger(job, go_on && job->rounds.moved ? 0 :
 							   LOOK_MS);
 	} while (!ret);
-	job->precopy_end = offered;
+	job->precopy_end = end;
 	return ret < 0 ? ret : 0;
 }

@@ -2,6 +2,7 @@
 #include "store.h"
 
 #include <lib/error.h>
+#include <lib/foreign.h>
 #include <lib/thread.h>
 
 #include <endian.h>
@@ -110,15 +111,18 @@ static int put(int fd, const void *data, size_t size, uint64_t at, bool file)
 	ssize_t n;
 
 	for (size_t done = 0; done < size; done += n) {
-		if (file)
+		if (!file)
+			n = vmf_foreign_transfer(fd, true, (char *)data + done,
+						 size - done);
+		else
 			n = pwrite(fd, (char *)data + done, size - done,
 				   at + done);
-		else
-			n = write(fd, (char *)data + done, size - done);
-		if (n < 0 && errno == EINTR)
-			n = 0;
-		else if (n <= 0)
-			return n ? -errno : -EIO;
+		if (file && n < 0)
+			n = errno == EINTR ? 0 : -errno;
+		else if (!n)
+			n = -EIO;
+		if (n < 0)
+			return n;
 	}
 	return 0;
 }
@@ -218,14 +222,14 @@ static ssize_t read_device(struct work *work, uint32_t device, uint8_t *buffer,
 
 	*end = false;
 	while (done < CHUNK && !*end) {
-		n = read(work->store->device[device].data, buffer + done,
-			 CHUNK - done);
+		n = vmf_foreign_transfer(work->store->device[device].data,
+					 false, buffer + done, CHUNK - done);
 		if (n > 0)
 			done += n;
-		else if (!n || (errno == ENOMSG && work->precopy))
+		else if (!n || (n == -ENOMSG && work->precopy))
 			*end = true;
-		else if (errno != EINTR)
-			return -errno;
+		else
+			return n;
 	}
 	return done;
 }
@@ -239,8 +243,9 @@ static void *write_chunks(void *arg)
 	uint64_t at = 0;
 	bool done = false;
 	ssize_t size;
-	int ret;
+	int ret, state;
 
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	if (!buffer)
 		fail(work, -ENOMEM, store->path);
 	while (buffer && take_device(work, &device)) {
@@ -265,6 +270,21 @@ static void *write_chunks(void *arg)
 	return NULL;
 }
 
+/* A driver may sleep for as long as it likes, unless nobody wants its data any more. */
+static void join(struct work *work, pthread_t thread)
+{
+	struct timespec until;
+
+	do {
+		if (*work->store->ended)
+			fail(work, -EINTR, "the state");
+		if (work->failed)
+			pthread_cancel(thread);
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_sec++;
+	} while (pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &until));
+}
+
 /* Runs @call on all threads. */
 static int run(struct work *work, void *(*call)(void *arg))
 {
@@ -284,7 +304,7 @@ static int run(struct work *work, void *(*call)(void *arg))
 		count++;
 	}
 	while (count)
-		pthread_join(thread[--count], NULL);
+		join(work, thread[--count]);
 	pthread_cond_destroy(&work->changed);
 	pthread_mutex_destroy(&work->lock);
 	return work->failed ? store->error->code : 0;
@@ -540,8 +560,9 @@ static void *read_chunks(void *arg)
 	struct store *store = work->store;
 	uint8_t *buffer = new_buffer(CHUNK);
 	uint32_t n;
-	int ret;
+	int ret, state;
 
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	if (!buffer)
 		fail(work, -ENOMEM, store->path);
 	while (buffer && take_chunk(work, &n)) {
