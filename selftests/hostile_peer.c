@@ -34,7 +34,8 @@
 #define PACKET		(1u << 20)
 #define BYTES		8192	/* of each device, in two packets */
 #define NONE		1000	/* no message is changed */
-#define FEATURES	(VFIO_MULTIFD_FEATURE_DIGEST | VMF_FEATURE_PRE_COPY)
+#define FEATURES	(VFIO_MULTIFD_FEATURE_DIGEST | \
+			 VFIO_MULTIFD_FEATURE_REPLACE | VMF_FEATURE_PRE_COPY)
 #define HEADER		VMF_MESSAGE_HEADER
 #define DEVICE		VMF_MESSAGE_HELLO_DEVICE
 
@@ -191,6 +192,11 @@ static void build(enum vmf_message_type type)
 	case VMF_SECTION:
 		put_section();
 		break;
+	case VMF_LOST_CHANNEL:
+		put(any(CHANNELS + 1), 4);
+		put(any(2), 4);
+		put(any(100), 8);
+		break;
 	case VMF_SENT:
 		for (unsigned int i = 0; i < DEVICES; i++) {
 			put(BYTES, 8);
@@ -283,7 +289,7 @@ static void change(void)
 		put_any(any(64));
 		break;
 	case 7:
-		build(1 + any(VMF_SECTION));
+		build(1 + any(VMF_LOST_CHANNEL));
 		break;
 	case 8:
 		fill(any(256));
@@ -539,10 +545,14 @@ int vmf_pump_take(struct vmf_pump *pump, struct vmf_pump_note *what, void *data)
 	return 0;
 }
 
-void vmf_pump_end(struct vmf_pump *pump)
+void vmf_pump_cancel(struct vmf_pump *pump)
 {
 	if (pump)
 		close(pump->fd);
+}
+
+void vmf_pump_destroy(struct vmf_pump *pump, uint64_t deadline)
+{
 }
 
 int vmf_engine_open(struct vmf_engine **engine, struct vmf_error *error)
@@ -569,7 +579,8 @@ int vmf_engine_fd(const struct vmf_engine *engine)
 const struct vfio_multifd_info *vmf_engine_info(const struct vmf_engine *engine)
 {
 	static const struct vfio_multifd_info info = {
-		.features = VFIO_MULTIFD_FEATURE_DIGEST,
+		.features = VFIO_MULTIFD_FEATURE_DIGEST |
+			    VFIO_MULTIFD_FEATURE_REPLACE,
 		.max_channels = VFIO_MULTIFD_MAX_CHANNELS,
 		.min_packet = VFIO_MULTIFD_MIN_PACKET,
 		.max_packet = VFIO_MULTIFD_MAX_PACKET,
@@ -607,6 +618,29 @@ int vmf_engine_add_device(struct vmf_engine *engine, int data_fd,
 			  struct vmf_error *error)
 {
 	*index = idstr[strlen("vfio")] - '0';
+	return 0;
+}
+
+/* Some are lost. */
+int vmf_engine_channel_status(struct vmf_engine *engine, uint32_t id,
+			      struct vfio_multifd_channel_status *status)
+{
+	*status = (struct vfio_multifd_channel_status){
+		.lost = victim != NONE && !any(50),
+	};
+	return 0;
+}
+
+int vmf_engine_replace_channel(struct vmf_engine *engine, int fd, uint32_t id,
+			       uint64_t packets, struct vmf_error *error)
+{
+	if (sending)
+		close(accept4(listener, NULL, NULL, SOCK_CLOEXEC));
+	return 0;
+}
+
+int vmf_engine_give_up_channel(struct vmf_engine *engine, uint32_t id)
+{
 	return 0;
 }
 

@@ -45,8 +45,8 @@ draw_options() {
 	options="--channels $drawn"
 	one_of 4K 64K 1M 4M
 	options="$options --packet-size $drawn"
-	one_of none digest order-free digest,order-free pre-copy digest,order-free,pre-copy \
-		digest,order-free,pre-copy
+	one_of none digest order-free digest,order-free,replace pre-copy \
+		digest,order-free,pre-copy digest,order-free,replace,pre-copy
 	options="$options --features $drawn"
 	one_of 0 0 5M 500M
 	[ "$drawn" = 0 ] || options="$options --max-bandwidth $drawn"

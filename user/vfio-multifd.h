@@ -150,6 +150,21 @@ VMF_API int vmf_engine_add_device(struct vmf_engine *engine, int data_fd,
 VMF_API int vmf_engine_continue(struct vmf_engine *engine, uint32_t index,
 				struct vmf_error *error);
 
+/*
+ * Gives channel @id another connection, see struct vfio_multifd_replace.  The thread
+ * goes on, or at the source a new one does.
+ */
+VMF_API int vmf_engine_replace_channel(struct vmf_engine *engine, int fd,
+				       uint32_t id, uint64_t packets,
+				       struct vmf_error *error);
+
+/* Has it lose the one that it has. */
+VMF_API int vmf_engine_give_up_channel(struct vmf_engine *engine, uint32_t id);
+
+VMF_API int
+vmf_engine_channel_status(struct vmf_engine *engine, uint32_t id,
+			  struct vfio_multifd_channel_status *status);
+
 VMF_API int vmf_engine_switchover(struct vmf_engine *engine,
 				  struct vmf_error *error);
 
@@ -324,6 +339,7 @@ VMF_API const char *vmf_precopy_end_name(enum vmf_precopy_end end);
  * @fallback: which device went over the main channel without having to, and why, or
  *	empty
  * @channels: agreed number of channels, 0 if no device needs any
+ * @replaced: connections that took the place of lost ones
  * @packet_size: agreed largest data of a packet, bytes
  * @features: agreed features
  * @bytes: data bytes so far, without headers and config state
@@ -343,6 +359,7 @@ struct vmf_report {
 	char text[VMF_TEXT_SIZE];
 	char fallback[VMF_TEXT_SIZE];
 	uint32_t channels;
+	uint32_t replaced;
 	uint32_t packet_size;
 	uint64_t features;
 	uint64_t bytes;

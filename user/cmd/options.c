@@ -20,6 +20,7 @@
 
 #define ALL_FEATURES	((uint64_t)VFIO_MULTIFD_FEATURE_DIGEST | \
 			 VFIO_MULTIFD_FEATURE_ORDER_FREE | \
+			 VFIO_MULTIFD_FEATURE_REPLACE | \
 			 VMF_FEATURE_PRE_COPY)
 
 enum {
@@ -125,11 +126,13 @@ static const char recv_help[] =
 "      --device-fd N[,idstr=NAME][,config-fd=M]\n"
 "                             a VFIO device fd, its name, the same at both ends\n"
 "                             (vfio0, vfio1 and so on, in order), and where its\n"
-"                             config state goes to; repeat for more devices\n";
+"                             config state goes to; repeat for more devices\n"
+"                  [,multifd=on|off|auto]\n"
+"                             as for send, whose own has to suit\n";
 
 static const char common_help[] =
-"      --features LIST        of digest, order-free and pre-copy, or none, what\n"
-"                             this end agrees to (all)\n"
+"      --features LIST        of digest, order-free, replace and pre-copy, or none,\n"
+"                             what this end agrees to (all)\n"
 "      --event-fd N           gets a line for each event\n"
 "      --timeout SECONDS      to wait for the peer and for each step, %u to %u\n"
 "                             (%u)\n"
@@ -270,6 +273,8 @@ static bool parse_features(char *list, uint64_t *features)
 			*features |= VFIO_MULTIFD_FEATURE_DIGEST;
 		else if (!strcmp(name, "order-free"))
 			*features |= VFIO_MULTIFD_FEATURE_ORDER_FREE;
+		else if (!strcmp(name, "replace"))
+			*features |= VFIO_MULTIFD_FEATURE_REPLACE;
 		else if (!strcmp(name, "pre-copy"))
 			*features |= VMF_FEATURE_PRE_COPY;
 		else
@@ -351,7 +356,7 @@ static int parse_option(struct command *command, int option, char *text,
 		if (parse_features(text, &params->features))
 			return 0;
 		return command_usage(command->name,
-				     "--features takes digest, order-free and pre-copy, with commas, or none");
+				     "--features takes digest, order-free, replace and pre-copy, with commas, or none");
 	case OPT_CHANNEL_ADDRESS:
 		if (params->channel_addresses == VFIO_MULTIFD_MAX_CHANNELS)
 			return command_usage(command->name,

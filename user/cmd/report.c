@@ -149,6 +149,7 @@ static void print_features(uint64_t features)
 	} names[] = {
 		{ VFIO_MULTIFD_FEATURE_DIGEST, "digest" },
 		{ VFIO_MULTIFD_FEATURE_ORDER_FREE, "order-free" },
+		{ VFIO_MULTIFD_FEATURE_REPLACE, "replace" },
 		{ VMF_FEATURE_PRE_COPY, "pre-copy" },
 	};
 	const char *comma = "";
@@ -180,8 +181,8 @@ void report_json(const struct vmf_params *params,
 	report_json_string("text", report->text);
 	printf(", ");
 	report_json_string("fallback", report->fallback);
-	printf(", \"channels\": %u, \"packet_size\": %u, \"features\": [",
-	       report->channels, report->packet_size);
+	printf(", \"channels\": %u, \"replaced\": %u, \"packet_size\": %u, \"features\": [",
+	       report->channels, report->replaced, report->packet_size);
 	print_features(report->features);
 	printf("], \"precopy\": {\"rounds\": %u, \"end\": \"%s\", \"bytes\": %"
 	       PRIu64 ", \"left\": %" PRIu64 ", \"expected_ns\": %" PRIu64 "}",

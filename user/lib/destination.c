@@ -9,6 +9,7 @@
 #include "listener.h"
 #include "negotiate.h"
 #include "net.h"
+#include "replace.h"
 #include "team.h"
 #include "transfer.h"
 
@@ -101,15 +102,14 @@ static int accept_main(struct destination *dst)
 	return 0;
 }
 
-/* The id of the channel that @head begins, or -EPROTO for a stranger. */
-static int channel_id(const struct destination *dst,
-		      const uint8_t head[static VMF_LISTENER_HEAD])
+int vmf_destination_channel(const struct vmf_session *session,
+			    const uint8_t *head)
 {
 	if (get_be32(head) != INIT_MAGIC ||
 	    get_be32(head + INIT_AT_VERSION) != INIT_VERSION ||
-	    memcmp(head + INIT_AT_UUID, dst->hello.uuid,
-		   sizeof(dst->hello.uuid)) ||
-	    head[INIT_AT_ID] >= dst->session->report->channels)
+	    memcmp(head + INIT_AT_UUID, session->uuid,
+		   sizeof(session->uuid)) ||
+	    head[INIT_AT_ID] >= session->report->channels)
 		return -EPROTO;
 	return head[INIT_AT_ID];
 }
@@ -128,7 +128,7 @@ static int accept_channels(struct destination *dst)
 				       "the source to open its channels", head);
 		if (sock < 0)
 			return sock;
-		id = channel_id(dst, head);
+		id = vmf_destination_channel(session, head);
 		if (id < 0) {
 			close(sock);
 			continue;
@@ -141,7 +141,10 @@ static int accept_channels(struct destination *dst)
 		vmf_session_step(session);
 		count++;
 	}
-	vmf_listener_close(&dst->listener);
+	if (session->report->features & VFIO_MULTIFD_FEATURE_REPLACE)
+		session->listener = &dst->listener;
+	else
+		vmf_listener_close(&dst->listener);
 	return 0;
 }
 
@@ -219,6 +222,7 @@ static int negotiate(struct destination *dst)
 	}
 	if (!ret)
 		ret = vmf_negotiate_setup(session, dst->hello.uuid);
+	memcpy(session->uuid, dst->hello.uuid, sizeof(session->uuid));
 	if (!ret)
 		ret = resume(dst);
 	if (!ret)
@@ -366,6 +370,8 @@ static int stream(struct destination *dst)
 			return ret;
 		sent = true;
 	}
+	session->listener = NULL;
+	vmf_listener_close(&dst->listener);
 	return compare(dst);
 }
 
@@ -444,6 +450,7 @@ static int run(struct vmf_session *session)
 	if (!ret)
 		ret = commit(dst);
 
+	session->listener = NULL;
 	vmf_listener_close(&dst->listener);
 	free(dst);
 	return ret;

@@ -20,6 +20,8 @@
 #include <unistd.h>
 
 #define ENGINE_PATH	"/dev/vfio-multifd"
+#define MAX_REPLACED	1024	/* connections, so that there is an end */
+#define EBUSY_NS	VMF_NS_PER_S	/* for a thread to come out of the kernel */
 #define PATIENCE_NS	(5 * VMF_NS_PER_S) /* with a driver that does not return */
 
 struct channel {
@@ -35,8 +37,8 @@ struct vmf_engine {
 	struct vmf_foreign foreign;
 	bool foreigners;	/* there are such devices */
 	struct vfio_multifd_info info;
-	uint32_t channels;
-	struct channel channel[VFIO_MULTIFD_MAX_CHANNELS];
+	uint32_t channels;	/* with those that have taken a lost one's place */
+	struct channel channel[VFIO_MULTIFD_MAX_CHANNELS + MAX_REPLACED];
 	uint32_t devices;
 	char name[VFIO_MULTIFD_MAX_DEVICES][VFIO_MULTIFD_IDSTR_SIZE];
 };
@@ -256,11 +258,28 @@ static void *run_channel(void *arg)
 
 	/*
 	 * Almost always the transfer has failed as a whole by now and this
-	 * changes nothing.  Else nobody would notice that a channel stands.
+	 * changes nothing.  Else nobody would notice that a channel stands, unless
+	 * another thread runs it.
 	 */
-	if (ret < 0)
+	if (ret < 0 && errno != EBUSY)
 		vmf_engine_cancel(engine);
 	return NULL;
+}
+
+static int start_thread(struct vmf_engine *engine, uint32_t id,
+			struct vmf_error *error)
+{
+	struct channel *channel = &engine->channel[engine->channels];
+	int ret;
+
+	channel->engine = engine;
+	channel->id = id;
+	ret = vmf_thread_start(&channel->thread, run_channel, channel);
+	if (ret)
+		return vmf_error_set(error, ret, "thread of channel %u: %s",
+				     id, strerror(-ret));
+	engine->channels++;
+	return 0;
 }
 
 int vmf_engine_add_channel(struct vmf_engine *engine, int fd, uint32_t id,
@@ -271,23 +290,63 @@ int vmf_engine_add_channel(struct vmf_engine *engine, int fd, uint32_t id,
 		.fd = fd,
 		.id = id,
 	};
-	struct channel *channel = &engine->channel[engine->channels];
-	int ret;
 
 	if (engine->channels == VFIO_MULTIFD_MAX_CHANNELS)
 		return vmf_error_set(error, -ENOSPC, "too many channels");
 	if (ioctl(engine->fd, VFIO_MULTIFD_ADD_CHANNEL, &arg) < 0)
 		return vmf_error_set(error, -errno, "adding channel %u: %s",
 				     id, strerror(errno));
+	return start_thread(engine, id, error);
+}
 
-	channel->engine = engine;
-	channel->id = id;
-	ret = vmf_thread_start(&channel->thread, run_channel, channel);
-	if (ret)
-		return vmf_error_set(error, ret, "thread of channel %u: %s",
-				     id, strerror(-ret));
-	engine->channels++;
-	return 0;
+int vmf_engine_replace_channel(struct vmf_engine *engine, int fd, uint32_t id,
+			       uint64_t packets, struct vmf_error *error)
+{
+	struct vfio_multifd_replace arg = {
+		.argsz = sizeof(arg),
+		.fd = fd,
+		.id = id,
+		.packets = packets,
+	};
+	uint64_t deadline = vmf_clock_ns() + EBUSY_NS;
+	int ret;
+
+	if (engine->channels == VFIO_MULTIFD_MAX_CHANNELS + MAX_REPLACED)
+		return vmf_error_set(error, -ENOSPC,
+				     "more than %u connections were lost",
+				     MAX_REPLACED);
+	/* A source that is done has threads that are about to end. */
+	do {
+		ret = ioctl(engine->fd, VFIO_MULTIFD_REPLACE_CHANNEL, &arg);
+	} while (ret < 0 && errno == EBUSY && vmf_clock_ns() < deadline &&
+		 !usleep(1000));
+	if (ret < 0)
+		return vmf_error_set(error, -errno,
+				     "another connection for channel %u: %s",
+				     id, errno == ENODATA ?
+				     "what was lost cannot be sent again" :
+				     strerror(errno));
+	return start_thread(engine, id, error);
+}
+
+int vmf_engine_give_up_channel(struct vmf_engine *engine, uint32_t id)
+{
+	struct vfio_multifd_replace arg = {
+		.argsz = sizeof(arg), .fd = -1, .id = id,
+	};
+
+	return ioctl(engine->fd, VFIO_MULTIFD_REPLACE_CHANNEL, &arg) < 0 ?
+	       -errno : 0;
+}
+
+int vmf_engine_channel_status(struct vmf_engine *engine, uint32_t id,
+			      struct vfio_multifd_channel_status *status)
+{
+	*status = (struct vfio_multifd_channel_status){
+		.argsz = sizeof(*status), .id = id,
+	};
+	return ioctl(engine->fd, VFIO_MULTIFD_CHANNEL_STATUS, status) < 0 ?
+	       -errno : 0;
 }
 
 /* A file that only read(2) and write(2) can use is for the threads here. */

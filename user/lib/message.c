@@ -47,6 +47,7 @@ static const struct message_type {
 	/* Without data it has no size of that. */
 	[VMF_SECTION]	= { "SECTION", VMF_MESSAGE_SECTION_HEAD - 8,
 			    VMF_MESSAGE_MAX_BODY },
+	[VMF_LOST_CHANNEL] = { "LOST", 16, 16 },
 };
 
 static const struct message_type *find_type(uint16_t type)
@@ -99,47 +100,68 @@ void vmf_message_put_u64(struct vmf_message *message, uint64_t value)
 	vmf_message_put(message, &value, sizeof(value));
 }
 
-int vmf_message_send(struct vmf_message *message, int sock, int cancel_fd,
-		     uint32_t timeout, struct vmf_error *error)
+void vmf_message_finish(struct vmf_message *message)
+{
+	message->length = message->at - VMF_MESSAGE_HEADER;
+	message->at = 0;
+	vmf_message_put_u32(message, VMF_MESSAGE_MAGIC);
+	vmf_message_put_u16(message, message->type);
+	vmf_message_put_u16(message, 0);
+	vmf_message_put_u32(message, message->length);
+	message->at = 0;
+}
+
+int vmf_message_push(struct vmf_message *message, int sock,
+		     struct vmf_error *error)
+{
+	uint32_t end = VMF_MESSAGE_HEADER + message->length;
+	ssize_t ret;
+
+	while (message->at < end) {
+		ret = send(sock, message->bytes + message->at,
+			   end - message->at, MSG_DONTWAIT | MSG_NOSIGNAL);
+		if (ret >= 0)
+			message->at += ret;
+		else if (errno == EAGAIN)
+			return 0;
+		else if (errno != EINTR)
+			return vmf_error_set(error, -errno, "sending %s: %s",
+					     vmf_message_name(message->type),
+					     strerror(errno));
+	}
+	return 1;
+}
+
+int vmf_message_drain(struct vmf_message *message, int sock, int cancel_fd,
+		      uint32_t timeout, struct vmf_error *error)
 {
 	uint64_t deadline = vmf_clock_ns() + timeout * VMF_NS_PER_S;
 	struct pollfd fds[] = {
 		{ sock, POLLOUT, 0 },
 		{ cancel_fd, POLLIN, 0 },
 	};
-	uint32_t end = message->at, sent = 0;
-	ssize_t ret;
+	int ret;
 
-	message->length = end - VMF_MESSAGE_HEADER;
-	message->at = 0;
-	vmf_message_put_u32(message, VMF_MESSAGE_MAGIC);
-	vmf_message_put_u16(message, message->type);
-	vmf_message_put_u16(message, 0);
-	vmf_message_put_u32(message, message->length);
-
-	while (sent < end) {
-		ret = send(sock, message->bytes + sent, end - sent,
-			   MSG_DONTWAIT | MSG_NOSIGNAL);
-		if (ret >= 0) {
-			sent += ret;
-			continue;
-		}
-		if (errno == EINTR)
-			continue;
-		if (errno == EAGAIN) {
-			poll(fds, 2, vmf_clock_ms_until(deadline));
-			if (fds[1].revents)
-				return vmf_error_set(error, -ECANCELED,
-						     "cancelled");
-			if (fds[0].revents || vmf_clock_ns() < deadline)
-				continue;
-			errno = ETIMEDOUT;
-		}
-		return vmf_error_set(error, -errno, "sending %s: %s",
-				     vmf_message_name(message->type),
-				     strerror(errno));
+	for (;;) {
+		ret = vmf_message_push(message, sock, error);
+		if (ret)
+			return ret < 0 ? ret : 0;
+		poll(fds, 2, vmf_clock_ms_until(deadline));
+		if (fds[1].revents)
+			return vmf_error_set(error, -ECANCELED, "cancelled");
+		if (!fds[0].revents && vmf_clock_ns() >= deadline)
+			return vmf_error_set(error, -ETIMEDOUT,
+					     "sending %s: %s",
+					     vmf_message_name(message->type),
+					     strerror(ETIMEDOUT));
 	}
-	return 0;
+}
+
+int vmf_message_send(struct vmf_message *message, int sock, int cancel_fd,
+		     uint32_t timeout, struct vmf_error *error)
+{
+	vmf_message_finish(message);
+	return vmf_message_drain(message, sock, cancel_fd, timeout, error);
 }
 
 static int check_header(struct vmf_message *message, struct vmf_error *error)

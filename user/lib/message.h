@@ -46,6 +46,7 @@ enum vmf_message_type {
 	VMF_PROBE_END	= 15,
 	VMF_PROBE_ACK	= 16,
 	VMF_SECTION	= 17,
+	VMF_LOST_CHANNEL = 18,
 };
 
 /* What a record of a SECTION belongs to, as in QEMU's stream */
@@ -83,10 +84,21 @@ void vmf_message_put_u16(struct vmf_message *message, uint16_t value);
 void vmf_message_put_u32(struct vmf_message *message, uint32_t value);
 void vmf_message_put_u64(struct vmf_message *message, uint64_t value);
 
+/* Puts the header before the body: it can be sent now, @at bytes of it were. */
+void vmf_message_finish(struct vmf_message *message);
+
+/* Sends what goes without waiting; 1 when that was the rest of it, 0 if not. */
+int vmf_message_push(struct vmf_message *message, int sock,
+		     struct vmf_error *error);
+
 /*
- * Sends it whole.  Waits at most @timeout seconds for a peer that stalls, or until
+ * Sends the rest of it.  Waits at most @timeout seconds for a peer that stalls, or until
  * @cancel_fd, if that is not -1, becomes readable.
  */
+int vmf_message_drain(struct vmf_message *message, int sock, int cancel_fd,
+		      uint32_t timeout, struct vmf_error *error);
+
+/* Sends it whole, as vmf_message_finish() and vmf_message_drain() do. */
 int vmf_message_send(struct vmf_message *message, int sock, int cancel_fd,
 		     uint32_t timeout, struct vmf_error *error);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "pump.h"
 
+#include "clock.h"
 #include "foreign.h"
 #include "thread.h"
 
@@ -10,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define PATIENCE_S	5	/* with a driver that does not return */
+#define BUFFER	(4 * VMF_PUMP_DATA) /* of a socket; what a packet costs is more */
 
 /*
  * The thread has @data and the fds but @session to itself.  All that it and the
@@ -35,6 +36,12 @@ static int put(int sock, struct vmf_pump_note *note, const void *data,
 	struct msghdr message = { .msg_iov = part, .msg_iovlen = 2 };
 
 	return sendmsg(sock, &message, MSG_NOSIGNAL | flags) < 0 ? -errno : 0;
+}
+
+/* Who waits for a note of a thread that has none must not wait for ever. */
+static void hang_up(struct vmf_pump *pump)
+{
+	shutdown(pump->own, SHUT_RDWR);
 }
 
 static int take(int sock, struct vmf_pump_note *note, void *data, int flags)
@@ -82,8 +89,10 @@ static void *run_reader(void *arg)
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	while (!note.error && !note.ended) {
 		note = read_some(pump);
-		if (put(pump->own, &note, pump->data, note.size, 0))
+		if (put(pump->own, &note, pump->data, note.size, 0)) {
+			hang_up(pump);
 			break;
+		}
 		if (!note.paused)
 			continue;
 		if (take(pump->own, &answer, pump->data, 0))
@@ -119,8 +128,10 @@ static void *run_writer(void *arg)
 		if (take(pump->own, &note, pump->data, 0))
 			break;
 		note.error = write_all(pump, note.size);
-		if (put(pump->own, &note, NULL, 0, 0))
+		if (put(pump->own, &note, NULL, 0, 0)) {
+			hang_up(pump);
 			break;
+		}
 	}
 	return NULL;
 }
@@ -129,6 +140,7 @@ static int start(struct vmf_pump **pumpp, int data_fd, bool precopy,
 		 void *(*run)(void *arg))
 {
 	struct vmf_pump *pump = malloc(sizeof(*pump));
+	const int buffer = BUFFER;
 	int pair[2], ret;
 
 	if (!pump)
@@ -145,6 +157,8 @@ static int start(struct vmf_pump **pumpp, int data_fd, bool precopy,
 	}
 	pump->session = pair[0];
 	pump->own = pair[1];
+	setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
+	setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
 	ret = vmf_thread_start(&pump->thread, run, pump);
 	if (!ret) {
 		*pumpp = pump;
@@ -186,19 +200,25 @@ int vmf_pump_put(struct vmf_pump *pump, struct vmf_pump_note note,
 	return put(pump->session, &note, data, note.size, MSG_DONTWAIT);
 }
 
-void vmf_pump_end(struct vmf_pump *pump)
+void vmf_pump_cancel(struct vmf_pump *pump)
 {
-	struct timespec until;
-
 	if (!pump)
 		return;
 	/* The thread waits for one of these two, or is about to. */
 	close(pump->session);
 	pthread_cancel(pump->thread);
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += PATIENCE_S;
+}
+
+void vmf_pump_destroy(struct vmf_pump *pump, uint64_t deadline)
+{
+	struct timespec until = {
+		.tv_sec = deadline / VMF_NS_PER_S,
+		.tv_nsec = deadline % VMF_NS_PER_S,
+	};
+
 	/* What a thread that never comes back uses has to stay. */
-	if (pthread_clockjoin_np(pump->thread, NULL, CLOCK_MONOTONIC, &until))
+	if (!pump || pthread_clockjoin_np(pump->thread, NULL, CLOCK_MONOTONIC,
+					  &until))
 		return;
 	close(pump->own);
 	close(pump->data_fd);

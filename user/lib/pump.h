@@ -44,7 +44,10 @@ int vmf_pump_take(struct vmf_pump *pump, struct vmf_pump_note *note, void *data)
 int vmf_pump_put(struct vmf_pump *pump, struct vmf_pump_note note,
 		 const void *data);
 
-/* Ends the thread wherever it is.  NULL is fine. */
-void vmf_pump_end(struct vmf_pump *pump);
+/* Has the thread end wherever it is.  For both NULL is fine. */
+void vmf_pump_cancel(struct vmf_pump *pump);
+
+/* Gives everything back, if the thread has ended by @deadline, by vmf_clock_ns(). */
+void vmf_pump_destroy(struct vmf_pump *pump, uint64_t deadline);
 
 #endif /* VMF_PUMP_H */

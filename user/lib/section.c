@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <string.h>
 
+#define PATIENCE_NS	(5 * VMF_NS_PER_S) /* with drivers that do not return */
 #define MARKER(n)	(0xffffffffef100000ull | (n))
 
 enum {
@@ -60,18 +61,28 @@ static int done(struct vmf_session *session, uint32_t i)
 
 static void start_record(struct vmf_session *session, uint32_t i, uint32_t kind)
 {
-	struct vmf_message *out = &session->out;
+	struct vmf_message *record = &session->record;
 
-	vmf_message_start(out, VMF_SECTION);
-	vmf_message_put_u32(out, i);
-	vmf_message_put_u32(out, session->device[i].section.tag);
-	vmf_message_put_u64(out, MARKER(kind));
+	vmf_message_start(record, VMF_SECTION);
+	vmf_message_put_u32(record, i);
+	vmf_message_put_u32(record, session->device[i].section.tag);
+	vmf_message_put_u64(record, MARKER(kind));
+}
+
+static int send_record(struct vmf_session *session)
+{
+	vmf_message_finish(&session->record);
+	return vmf_session_push(session);
 }
 
 static int send_bare(struct vmf_session *session, uint32_t i, uint32_t kind)
 {
+	int ret = vmf_session_flush(session);
+
+	if (ret)
+		return ret;
 	start_record(session, i, kind);
-	return vmf_session_send(session);
+	return send_record(session);
 }
 
 /* The last section, once the one before has ended and there is config state. */
@@ -84,9 +95,13 @@ static int send_full(struct vmf_session *session, uint32_t i)
 		return 0;
 	own->section.tag = VMF_SECTION_FULL;
 	if (own->config) {
+		ret = vmf_session_flush(session);
+		if (ret)
+			return ret;
 		start_record(session, i, CONFIG_STATE);
-		vmf_message_put(&session->out, own->config, own->config_size);
-		ret = vmf_session_send(session);
+		vmf_message_put(&session->record, own->config,
+				own->config_size);
+		ret = send_record(session);
 	}
 	if (!ret)
 		ret = send_bare(session, i, END_OF_STATE);
@@ -103,10 +118,10 @@ int vmf_section_set_config(struct vmf_session *session, uint32_t i)
 static int send_data(struct vmf_session *session, uint32_t i, uint32_t size)
 {
 	start_record(session, i, DATA_STATE);
-	vmf_message_put_u64(&session->out, size);
-	session->out.at += size;
+	vmf_message_put_u64(&session->record, size);
+	session->record.at += size;
 	count(session, i, size);
-	return vmf_session_send(session);
+	return send_record(session);
 }
 
 static int end_data(struct vmf_session *session, uint32_t i)
@@ -140,7 +155,7 @@ static int send_on(struct vmf_session *session, uint32_t i)
 	struct vmf_pump_note note = {};
 	int ret;
 
-	ret = vmf_pump_take(section->pump, &note, session->out.bytes +
+	ret = vmf_pump_take(section->pump, &note, session->record.bytes +
 			    VMF_MESSAGE_HEADER + VMF_MESSAGE_SECTION_HEAD);
 	if (ret == -EAGAIN)
 		return 0;
@@ -192,8 +207,8 @@ static int pass_on(struct vmf_session *session, uint32_t i)
 	}
 	if (ret)
 		return vmf_error_set(&session->error, ret,
-				     "device %s: its thread has ended",
-				     name_of(session, i));
+				     "device %s: to its thread: %s",
+				     name_of(session, i), strerror(-ret));
 	return 0;
 }
 
@@ -385,7 +400,7 @@ nfds_t vmf_section_watch(struct vmf_session *session, struct pollfd *fds)
 		struct vmf_pump *pump = session->device[i].section.pump;
 
 		fds[i] = (struct pollfd){ -1, POLLIN, 0 };
-		if (pump && !session->backlog)
+		if (pump && !session->sending)
 			fds[i].fd = vmf_pump_fd(pump);
 		if (session->held && session->held_by == i)
 			fds[i].events |= POLLOUT;
@@ -393,26 +408,22 @@ nfds_t vmf_section_watch(struct vmf_session *session, struct pollfd *fds)
 	return i;
 }
 
-/* One record of each device in turn, as soon as the main channel has room. */
+/* One record at a time, of each device in turn, as the main channel has room */
 static int serve_source(struct vmf_session *session, const struct pollfd *fds,
 			bool sock_writable)
 {
-	uint32_t i;
-	int ret = 0;
+	uint32_t devices = session->params->devices, n, i;
 
-	if (!session->backlog) {
-		for (i = 0; i < session->params->devices; i++)
-			session->backlog |= fds[i].revents != 0;
-		return 0;
+	if (session->sending)
+		return sock_writable ? vmf_session_push(session) : 0;
+	for (n = 0; n < devices; n++) {
+		i = (session->next_section + n) % devices;
+		if (!fds[i].revents)
+			continue;
+		session->next_section = i + 1;
+		return send_on(session, i);
 	}
-	if (!sock_writable)
-		return 0;
-	session->backlog = false;
-	for (i = 0; !ret && i < session->params->devices; i++)
-		if (session->device[i].section.pump &&
-		    !session->device[i].section.ended)
-			ret = send_on(session, i);
-	return ret;
+	return 0;
 }
 
 int vmf_section_serve(struct vmf_session *session, const struct pollfd *fds,
@@ -445,10 +456,13 @@ bool vmf_section_all_done(const struct vmf_session *session)
 
 void vmf_section_end(struct vmf_session *session)
 {
+	uint64_t deadline = vmf_clock_ns() + PATIENCE_NS;
 	uint32_t i;
 
+	for (i = 0; i < session->params->devices; i++)
+		vmf_pump_cancel(session->device[i].section.pump);
 	for (i = 0; i < session->params->devices; i++) {
-		vmf_pump_end(session->device[i].section.pump);
+		vmf_pump_destroy(session->device[i].section.pump, deadline);
 		session->device[i].section.pump = NULL;
 	}
 }

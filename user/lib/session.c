@@ -8,6 +8,7 @@
 #include "clock.h"
 #include "error.h"
 #include "listener.h"
+#include "replace.h"
 #include "section.h"
 
 #include <errno.h>
@@ -20,6 +21,9 @@
 #define PROGRESS_NS	(200 * VMF_NS_PER_MS)
 
 enum { SOCK, ENGINE, CANCEL, OWN_FDS };
+
+/* Those of a wait may be a listener's, too. */
+#define MAX_FDS	(OWN_FDS + 2 * VMF_LISTENER_FDS + VFIO_MULTIFD_MAX_DEVICES)
 
 /* A cancel comes too late once the peer may be sure of this end. */
 static int cancel_fd(const struct vmf_session *session)
@@ -145,17 +149,22 @@ static int take_failure(struct vmf_session *session)
 static int receive(struct vmf_session *session, const struct vmf_wait *wait)
 {
 	struct vmf_message *in = &session->in;
+	uint32_t have = in->have;
 	int ret;
 
 	ret = vmf_message_recv(in, session->sock, &session->error);
+	if (ret > 0 || in->have != have)
+		session->heard_ns = vmf_clock_ns();
 	if (ret <= 0)
 		return ret;
 
-	session->heard_ns = vmf_clock_ns();
 	if (in->type == VMF_HEARTBEAT)
 		return take_heartbeat(session);
 	if (in->type == VMF_SECTION && session->role == VFIO_MULTIFD_RECV)
 		return vmf_section_receive(session);
+	if (in->type == VMF_LOST_CHANNEL &&
+	    session->report->features & VFIO_MULTIFD_FEATURE_REPLACE)
+		return vmf_replace_receive(session);
 	if (in->type == VMF_FAILED ||
 	    (in->type == VMF_REFUSE && wait->messages & 1 << VMF_HELLO_ACK))
 		return take_failure(session);
@@ -196,6 +205,45 @@ static void hear_peer_out(struct vmf_session *session)
 	}
 }
 
+static int sent(struct vmf_session *session, const struct vmf_message *message,
+		int ret, const struct vmf_error *error)
+{
+	session->spoke_ns = vmf_clock_ns();
+	if (ret >= 0)
+		return 0;
+	/* Behind half of it nothing else makes sense. */
+	session->mute |= message->at > 0;
+	if ((ret == -EPIPE || ret == -ECONNRESET) &&
+	    session->stage < VMF_STAGE_LOADED)
+		hear_peer_out(session);
+	vmf_error_set(&session->error, ret, "%s", error->text);
+	return lost(session, ret);
+}
+
+int vmf_session_push(struct vmf_session *session)
+{
+	struct vmf_error error = {};
+	int ret;
+
+	ret = vmf_message_push(&session->record, session->sock, &error);
+	session->sending = !ret;
+	return sent(session, &session->record, ret, &error);
+}
+
+int vmf_session_flush(struct vmf_session *session)
+{
+	struct vmf_error error = {};
+	int ret;
+
+	if (!session->sending)
+		return 0;
+	ret = vmf_message_drain(&session->record, session->sock,
+				cancel_fd(session), session->params->timeout,
+				&error);
+	session->sending = false;
+	return sent(session, &session->record, ret, &error);
+}
+
 int vmf_session_send(struct vmf_session *session)
 {
 	struct vmf_error error = {};
@@ -203,17 +251,12 @@ int vmf_session_send(struct vmf_session *session)
 
 	if (session->sock < 0)
 		return 0;
+	ret = vmf_session_flush(session);
+	if (ret)
+		return ret;
 	ret = vmf_message_send(&session->out, session->sock, cancel_fd(session),
 			       session->params->timeout, &error);
-	session->spoke_ns = vmf_clock_ns();
-	if (!ret)
-		return 0;
-	session->mute = true;
-	if ((ret == -EPIPE || ret == -ECONNRESET) &&
-	    session->stage < VMF_STAGE_LOADED)
-		hear_peer_out(session);
-	vmf_error_set(&session->error, ret, "%s", error.text);
-	return lost(session, ret);
+	return sent(session, &session->out, ret, &error);
 }
 
 int vmf_session_send_bare(struct vmf_session *session,
@@ -322,7 +365,8 @@ static int look(struct vmf_session *session, bool news)
 	uint64_t now = vmf_clock_ns();
 	int ret;
 
-	if (!session->running || vmf_session_all_done(session))
+	if (!session->running ||
+	    (vmf_session_all_done(session) && !session->replacing))
 		return 0;
 	if (!news && now - session->looked_ns < PROGRESS_NS)
 		return 0;
@@ -333,6 +377,9 @@ static int look(struct vmf_session *session, bool news)
 		if (ret)
 			return ret;
 	}
+	ret = vmf_replace_look(session);
+	if (ret)
+		return ret;
 	status.bytes += session->section_bytes;
 	status.packets += session->section_records;
 	if (status.packets > report->packets)
@@ -352,11 +399,13 @@ static int beat(struct vmf_session *session, const struct vmf_wait *wait)
 	uint64_t limit = session->params->timeout * VMF_NS_PER_S;
 	uint64_t now = vmf_clock_ns();
 
-	if (!wait->patient &&
+	/* A device that holds up all the rest is no reason for patience. */
+	if ((!wait->patient || session->held) &&
 	    now > session->step_ns + limit + session->slack_ns)
 		return vmf_error_set(&session->error, -ETIMEDOUT,
 				     "no progress for %u seconds, waiting for %s",
-				     session->params->timeout, wait->what);
+				     session->params->timeout, session->held ?
+				     "a device" : wait->what);
 	if (session->sock < 0)
 		return 0;
 	/* It is this end that does not listen. */
@@ -368,7 +417,8 @@ static int beat(struct vmf_session *session, const struct vmf_wait *wait)
 					  "nothing heard from the %s for %u seconds",
 					  peer_name(session),
 					  session->params->timeout));
-	if (now - session->spoke_ns < HEARTBEAT_NS)
+	/* What comes to the peer tells it as much, and what does not neither does. */
+	if (session->sending || now - session->spoke_ns < HEARTBEAT_NS)
 		return 0;
 
 	vmf_message_start(&session->out, VMF_HEARTBEAT);
@@ -382,14 +432,16 @@ static uint64_t wake_time(const struct vmf_session *session,
 {
 	uint64_t when = UINT64_MAX, limit;
 
-	if (!wait->patient) {
+	if (!wait->patient || session->held) {
 		limit = session->params->timeout * VMF_NS_PER_S;
 		when = session->step_ns + limit + session->slack_ns +
 		       VMF_NS_PER_MS;
 	}
-	if (session->sock >= 0 && session->spoke_ns + HEARTBEAT_NS < when)
+	if (session->sock >= 0 && !session->sending &&
+	    session->spoke_ns + HEARTBEAT_NS < when)
 		when = session->spoke_ns + HEARTBEAT_NS;
-	if (session->running && !vmf_session_all_done(session) &&
+	if (session->running &&
+	    (!vmf_session_all_done(session) || session->replacing) &&
 	    (moves(session) || wait->check) &&
 	    session->looked_ns + PROGRESS_NS < when)
 		when = session->looked_ns + PROGRESS_NS;
@@ -407,13 +459,18 @@ static int poll_all(struct vmf_session *session, const struct vmf_wait *wait,
 
 	fds[SOCK] = (struct pollfd){ session->held ? -1 : session->sock,
 				     POLLIN, 0 };
-	if (session->backlog)
+	if (session->sending)
 		fds[SOCK].events |= POLLOUT;
 	fds[ENGINE] = (struct pollfd){ -1, POLLIN, 0 };
 	if (session->running && !session->done)
 		fds[ENGINE].fd = vmf_engine_fd(session->engine);
 	fds[CANCEL] = (struct pollfd){ cancel_fd(session), POLLIN, 0 };
 	nfds += vmf_section_watch(session, fds + nfds);
+	if (session->listener) {
+		memcpy(fds + nfds, vmf_listener_fds(session->listener),
+		       (session->listener->waiting + 1) * sizeof(*fds));
+		nfds += session->listener->waiting + 1;
+	}
 	if (wait->nfds)
 		memcpy(fds + OWN_FDS, wait->fds,
 		       wait->nfds * sizeof(*wait->fds));
@@ -443,7 +500,7 @@ static bool any_ready(const struct vmf_wait *wait)
 
 int vmf_session_wait(struct vmf_session *session, const struct vmf_wait *wait)
 {
-	struct pollfd fds[OWN_FDS + VMF_LISTENER_FDS + VFIO_MULTIFD_MAX_DEVICES];
+	struct pollfd fds[MAX_FDS];
 	bool checked;
 	int ret;
 
@@ -467,6 +524,10 @@ int vmf_session_wait(struct vmf_session *session, const struct vmf_wait *wait)
 		}
 		ret = vmf_section_serve(session, fds + OWN_FDS + wait->nfds,
 					fds[SOCK].revents & POLLOUT);
+		if (ret)
+			return ret;
+		if (session->listener)
+			ret = vmf_replace_accept(session);
 		if (ret)
 			return ret;
 		ret = look(session, fds[ENGINE].revents);

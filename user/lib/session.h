@@ -52,6 +52,20 @@ struct vmf_section {
 };
 
 /**
+ * struct vmf_lost - what is known of a channel that may have lost its connection
+ * @epoch: connections that it has had before
+ * @told: the peer knows that this one is lost
+ * @heard: source: the destination has said so, and that it has @packets
+ * @packets: see there
+ */
+struct vmf_lost {
+	uint32_t epoch;
+	bool told;
+	bool heard;
+	uint64_t packets;
+};
+
+/**
  * struct vmf_session_device - what a session knows of a device
  * @identity: as VFIO shows it
  * @data_fd: migration data fd of the device's present state, or -1
@@ -98,6 +112,10 @@ struct vmf_session_device {
  * @running: the engine's state is worth looking at
  * @done: the engine is DONE, or has nothing to do
  * @sock: main channel, -1 without
+ * @uuid: destination: of the transfer
+ * @listener: destination: while channels may get other connections, or NULL
+ * @lost: by the channel's id
+ * @replacing: source: channels that are to be connected again
  * @precopies: source: number of devices in PRE_COPY
  * @awaits_ack: source: the destination owes a ROUND_ACK, which may come late
  * @slack_ns: source: what a packet may take beside the timeout, as long as
@@ -107,12 +125,14 @@ struct vmf_session_device {
  * @mute: a message was sent in part: nothing else can be said any more
  * @held: destination: what is in @in waits for the device @held_by
  * @held_by: see there
- * @backlog: source: there are records to be sent once the main channel has room
+ * @sending: source: the rest of @record is to be sent once the main channel has room
+ * @next_section: source: device whose record is sent next, if it has any
  * @section_bytes: data bytes of all devices on the main channel
  * @section_records: and records
  * @peer_failed: FAILED or REFUSE came: nothing needs to be said to the peer
  * @in: message that is being received, or was received last
  * @out: message that is being built
+ * @record: source: the same, of a record
  * @heard_ns: when the peer was last heard
  * @spoke_ns: when the last message was sent
  * @looked_ns: when the engine was last asked
@@ -133,6 +153,10 @@ struct vmf_session {
 	bool running;
 	bool done;
 	int sock;
+	uint8_t uuid[VFIO_MULTIFD_UUID_SIZE];
+	struct vmf_listener *listener;
+	struct vmf_lost lost[VFIO_MULTIFD_MAX_CHANNELS];
+	uint32_t replacing;
 	uint32_t precopies;
 	bool awaits_ack;
 	uint64_t slack_ns;
@@ -141,12 +165,14 @@ struct vmf_session {
 	bool mute;
 	bool held;
 	uint32_t held_by;
-	bool backlog;
+	bool sending;
+	uint32_t next_section;
 	uint64_t section_bytes;
 	uint64_t section_records;
 	bool peer_failed;
 	struct vmf_message in;
 	struct vmf_message out;
+	struct vmf_message record;
 	uint64_t heard_ns;
 	uint64_t spoke_ns;
 	uint64_t looked_ns;
@@ -200,6 +226,12 @@ void vmf_session_attach(struct vmf_session *session, int sock);
 
 /* Sends session->out. */
 int vmf_session_send(struct vmf_session *session);
+
+/* Begins to send session->record, or goes on; waits for nothing. */
+int vmf_session_push(struct vmf_session *session);
+
+/* Sends all of it. */
+int vmf_session_flush(struct vmf_session *session);
 
 /* Sends a message without a body. */
 int vmf_session_send_bare(struct vmf_session *session,

@@ -9,6 +9,7 @@
 #include "negotiate.h"
 #include "net.h"
 #include "precopy.h"
+#include "replace.h"
 #include "team.h"
 #include "transfer.h"
 
@@ -57,9 +58,16 @@ static uint64_t rate_of_each(const struct vmf_session *session)
 
 static int limit_main(struct vmf_session *session)
 {
+	const struct vmf_params *params = session->params;
+	uint64_t largest = params->packet_size;
 	int ret;
 
-	if (!session->params->max_bandwidth || !main_is_used(session))
+	if (!params->max_bandwidth)
+		return 0;
+	if (largest < VMF_MESSAGE_MAX_BODY)
+		largest = VMF_MESSAGE_MAX_BODY;
+	session->slack_ns = largest * VMF_NS_PER_S / rate_of_each(session);
+	if (!main_is_used(session))
 		return 0;
 	ret = vmf_net_limit(session->sock, rate_of_each(session));
 	if (ret)
@@ -71,15 +79,13 @@ static int limit_main(struct vmf_session *session)
 
 static int limit(struct vmf_session *session, int sock, uint32_t id)
 {
-	const struct vmf_params *params = session->params;
-	uint64_t rate;
 	int ret;
 
-	if (!params->max_bandwidth)
+	if (!session->params->max_bandwidth)
 		return 0;
-	rate = rate_of_each(session);
-	session->slack_ns = params->packet_size * VMF_NS_PER_S / rate;
-	ret = vmf_net_limit(sock, rate);
+	ret = vmf_net_limit(sock, rate_of_each(session));
+	if (session->channel[id] >= 0)
+		close(session->channel[id]);
 	session->channel[id] = fcntl(sock, F_DUPFD_CLOEXEC, 0);
 	if (!ret && session->channel[id] < 0)
 		ret = -errno;
@@ -106,9 +112,26 @@ static void end_limit(struct vmf_session *session)
 	}
 }
 
-static int connect_channels(struct vmf_session *session)
+int vmf_source_connect(struct vmf_session *session, uint32_t id,
+		       uint32_t timeout, struct vmf_error *error)
 {
 	const struct vmf_params *params = session->params;
+	int sock, ret = 0;
+
+	sock = vmf_net_connect_again(session->sock, channel_address(params, id),
+				     timeout, params->cancel_fd, error);
+	if (sock < 0)
+		return sock;
+	if (session->stage < VMF_STAGE_STOP)
+		ret = limit(session, sock, id);
+	if (!ret)
+		return sock;
+	close(sock);
+	return ret;
+}
+
+static int connect_channels(struct vmf_session *session)
+{
 	uint32_t id;
 	int sock, ret;
 
@@ -124,16 +147,12 @@ static int connect_channels(struct vmf_session *session)
 		});
 		if (ret < 0)
 			return ret;
-		sock = vmf_net_connect_again(session->sock,
-					     channel_address(params, id),
-					     params->timeout, params->cancel_fd,
-					     &session->error);
+		sock = vmf_source_connect(session, id, session->params->timeout,
+					  &session->error);
 		if (sock < 0)
 			return sock;
-		ret = limit(session, sock, id);
-		if (!ret)
-			ret = vmf_engine_add_channel(session->engine, sock, id,
-						     &session->error);
+		ret = vmf_engine_add_channel(session->engine, sock, id,
+					     &session->error);
 		close(sock);
 		if (ret)
 			return ret;

@@ -238,6 +238,10 @@ void vmf_transfer_end_talk(struct vmf_session *session, int ret)
 	session->agreed = false;
 	session->peer_failed = false;
 	session->mute = false;
+	*session->report->fallback = '\0';
+	session->report->channels = 0;
+	session->report->packet_size = 0;
+	session->report->features = 0;
 	session->peer_steps = 0;
 	memset(&session->in, 0, sizeof(session->in));
 }

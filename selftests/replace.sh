@@ -1,0 +1,68 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Migrations some of whose connections are killed on the way.  The channels go by IPv6
+# and the main channel by IPv4, so that it lives.
+. "$(dirname "$0")/lib.sh"
+
+seed=0
+
+# value NAME: of the source's report
+value() {
+	sed -n "s/.*\"$1\": \"\{0,1\}\([^,\"}]*\).*/\1/p" "$work/src.log" | head -n 1
+}
+
+# kill_at SIDE: whatever channels there are, one after the other
+kill_at() {
+	at=$1
+	shift
+	ip netns exec "$at" ss -K -tnH state established "$@" >/dev/null 2>&1
+}
+
+# killed NAME FEATURES EVENT SIDES HELPER-OPTION...: from EVENT on, at these sides in turn
+killed() {
+	name=$1 dst_features="--features $2" event=$3 sides=$4
+	shift 4
+	start_destination -- --listen "[::]:0" --timeout 20 || return
+	start_source --seed=$((seed += 1)) --run-ms=1500 -- --json --timeout 20 \
+		--connect "$DST4:$listen_port" --channel-address "[$DST6]" "$@"
+	wait_for "$work/src.log" "event $event"
+	for side in $sides; do
+		sleep 0.4
+		case $side in
+		src) kill_at src dst "[$DST6]" ;;
+		dst) kill_at dst dst "[$SRC6]" ;;
+		esac
+	done
+	wait_both
+	migrated && nothing_left && [ "$(value replaced)" -ge 1 ]
+	result $? "$name: $(value replaced) connections replaced"
+}
+
+slowly() {
+	ip netns exec src tc qdisc add dev cable root netem rate "$1"
+}
+
+at_once() {
+	ip netns exec src tc qdisc del dev cable root
+}
+
+echo "TAP version 13"
+lib_setup
+pairs ivshmem-1m || skip_all "no pair of ivshmem-1m"
+ip netns exec src ss -K dst 192.0.2.77 >/dev/null 2>&1 || skip_all "this ss cannot kill connections"
+for side in src dst; do
+	killed "in pre-copy, at $side" digest,replace,pre-copy negotiated "$side" --max-bandwidth 1M
+done
+killed "in pre-copy, again and again" digest,order-free,replace,pre-copy negotiated \
+	"src dst src src dst" --max-bandwidth 512K --packet-size 64K
+killed "one channel" digest,replace,pre-copy negotiated "dst src" --max-bandwidth 512K --channels 1
+slowly 8mbit
+for features in digest,replace order-free,replace; do
+	killed "after the stop, with $features" $features stopped "src dst" --packet-size 64K
+done
+killed "the last packets" digest,replace stopped "src" --packet-size 1M --channels 2
+at_once
+pairs ivshmem-1m bochs && killed "two devices" digest,order-free,replace,pre-copy negotiated \
+	"dst src" --max-bandwidth 4M
+finish
