@@ -28,11 +28,11 @@ killed() {
 		--connect "$DST4:$listen_port" --channel-address "[$DST6]" "$@"
 	wait_for "$work/src.log" "event $event"
 	for side in $sides; do
-		sleep 0.4
 		case $side in
 		src) kill_at src dst "[$DST6]" ;;
 		dst) kill_at dst dst "[$SRC6]" ;;
 		esac
+		sleep 0.4
 	done
 	wait_both
 	migrated && nothing_left && [ "$(value replaced)" -ge 1 ]
@@ -57,7 +57,7 @@ done
 killed "in pre-copy, again and again" digest,order-free,replace,pre-copy negotiated \
 	"src dst src src dst" --max-bandwidth 512K --packet-size 64K
 killed "one channel" digest,replace,pre-copy negotiated "dst src" --max-bandwidth 512K --channels 1
-slowly 8mbit
+slowly 2mbit
 for features in digest,replace order-free,replace; do
 	killed "after the stop, with $features" $features stopped "src dst" --packet-size 64K
 done

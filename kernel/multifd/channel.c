@@ -126,9 +126,13 @@ static int start(struct vmfd_transfer *tr, struct vmfd_channel *ch)
 	if (ch->running)
 		return -EBUSY;
 	ret = vmfd_transfer_over(tr);
-	/* The peer expects every channel's first bytes, however late we are. */
+	/*
+	 * The peer expects every channel's first bytes, however late we are, and what
+	 * another connection has lost.
+	 */
 	if (ret == VMFD_DONE && tr->role == VFIO_MULTIFD_SEND &&
-	    ch->phase == VMFD_PHASE_INIT)
+	    (ch->phase == VMFD_PHASE_INIT || ch->phase == VMFD_PHASE_AGAIN ||
+	     ch->phase == VMFD_PHASE_AGAIN_DATA))
 		ret = 0;
 	if (!ret)
 		ch->running = true;

@@ -74,13 +74,19 @@ void vmfd_kept_trim(struct vmfd_channel *ch)
 	struct vmfd_kept *kept;
 	u32 unacked;
 
-	/* The numbers of another state may mean something else. */
-	if (READ_ONCE(sk->sk_state) != TCP_ESTABLISHED)
+	/* The numbers of another state may mean something else: it counts FIN. */
+	if (!((1 << READ_ONCE(sk->sk_state)) &
+	      (TCPF_ESTABLISHED | TCPF_CLOSE_WAIT)))
 		return;
 	unacked = READ_ONCE(tp->write_seq) - READ_ONCE(tp->snd_una);
 	while ((kept = first(ch)) && ch->on_wire >= unacked &&
 	       kept->end <= ch->on_wire - unacked)
 		release(kept);
+}
+
+static bool has_data(const struct vmfd_kept *kept)
+{
+	return kept->is_config || kept->nr_pages;
 }
 
 /**
@@ -99,6 +105,9 @@ int vmfd_kept_drop(struct vmfd_channel *ch, u64 packets)
 	kept = first(ch);
 	if (packets > all || packets < (kept ? kept->number : all))
 		return -ENODATA;
+	list_for_each_entry(kept, &ch->kept, node)
+		if (kept->number >= packets && !has_data(kept))
+			return -ENODATA;
 	while ((kept = first(ch)) && kept->number < packets)
 		release(kept);
 	list_for_each_entry(kept, &ch->kept, node)
@@ -112,24 +121,19 @@ int vmfd_kept_drop(struct vmfd_channel *ch, u64 packets)
  * @ch: the channel, run by the caller
  * @vec: room for what @iter may need
  * @iter: gets it
- *
- * Return: 0, or -ENODATA when there is none.
  */
-int vmfd_kept_data(struct vmfd_channel *ch, struct kvec *vec,
-		   struct iov_iter *iter)
+void vmfd_kept_data(struct vmfd_channel *ch, struct kvec *vec,
+		    struct iov_iter *iter)
 {
 	const struct vmfd_kept *kept = ch->again;
 
 	if (kept->is_config) {
 		*vec = (struct kvec) { kept->dev->config, kept->len };
 		iov_iter_kvec(iter, ITER_SOURCE, vec, 1, kept->len);
-	} else if (kept->nr_pages) {
+	} else {
 		iov_iter_bvec(iter, ITER_SOURCE, kept->bvec, kept->nr_pages,
 			      kept->len);
-	} else {
-		return -ENODATA;
 	}
-	return 0;
 }
 
 /**

@@ -82,6 +82,9 @@ static void park(struct vmfd_channel *ch)
  * vmfd_replace_wait - wait for another connection
  * @ch: the channel, run by the caller, lost
  *
+ * A source may have become DONE meanwhile.  With another connection the channel goes
+ * on all the same.
+ *
  * Return: 0, -EINTR after a signal, or what vmfd_transfer_over() says.
  */
 int vmfd_replace_wait(struct vmfd_channel *ch)
@@ -92,13 +95,18 @@ int vmfd_replace_wait(struct vmfd_channel *ch)
 	vmfd_channel_do(ch, VMFD_DOING_NETWORK);
 	mutex_lock(&tr->lock);
 	ret = vmfd_transfer_over(tr);
-	if (!ret && !ch->parked)
+	/* The caller looked without the lock. */
+	if (!ret && ch->lost && !ch->parked)
 		park(ch);
-	while (!ret && ch->parked) {
-		ret = vmfd_transfer_sleep(tr);
+	while (ch->parked) {
+		ret = vmfd_transfer_over(tr);
 		if (!ret)
-			ret = vmfd_transfer_over(tr);
+			ret = vmfd_transfer_sleep(tr);
+		if (ret)
+			break;
 	}
+	if (!ch->lost && ret == VMFD_DONE)
+		ret = 0;
 	mutex_unlock(&tr->lock);
 	return ret;
 }
@@ -155,10 +163,12 @@ static int give_up(struct vmfd_transfer *tr, u32 id)
 	return 0;
 }
 
+/* Of a source that is DONE no thread may be on its way out. */
 static bool is_parked(const struct vmfd_channel *ch)
 {
-	return ch->parked ||
-	       (ch->tr->state == VFIO_MULTIFD_STATE_DONE && !ch->running);
+	if (ch->tr->state == VFIO_MULTIFD_STATE_DONE)
+		return !ch->running;
+	return ch->parked;
 }
 
 static int replace(struct vmfd_transfer *tr, struct socket *sock,
@@ -184,8 +194,6 @@ static int replace(struct vmfd_transfer *tr, struct socket *sock,
 	if (ret)
 		return ret;
 
-	/* What it still has nobody wants. */
-	sock_no_linger(ch->sock->sk);
 	vmfd_hold_swap(&ch->hold, hold);
 	ch->sock = sock;
 	ch->phase = VMFD_PHASE_INIT;
@@ -229,6 +237,9 @@ int vmfd_replace_channel(struct vmfd_transfer *tr,
 	ret = replace(tr, sock, &hold, arg);
 	mutex_unlock(&tr->lock);
 	mutex_unlock(&vmfd_transfer_list_lock);
+	/* What the old one still has nobody wants.  This may wait for its owner. */
+	if (!ret)
+		sock_no_linger(sock_from_file(hold.file)->sk);
 	/* the old one, or the one that was refused */
 	vmfd_hold_release(&hold);
 	return ret;

@@ -328,12 +328,7 @@ static int send_data_again(struct vmfd_channel *ch)
 	struct kvec vec;
 	int ret;
 
-	ret = vmfd_kept_data(ch, &vec, &iter);
-	if (ret)
-		return vmfd_transfer_fail(ch->tr, ch, &(struct vmfd_error) {
-			.err = ret,
-			.reason = VFIO_MULTIFD_REASON_SOCKET,
-		});
+	vmfd_kept_data(ch, &vec, &iter);
 	ret = vmfd_channel_send(ch, &iter, ch->again->is_config ?
 				0 : MSG_SPLICE_PAGES);
 	if (ret)

@@ -268,8 +268,8 @@ u64 vmfd_buffer_digest(const struct vmfd_buffer *buf, size_t len);
 int vmfd_kept_add(struct vmfd_channel *ch);
 void vmfd_kept_trim(struct vmfd_channel *ch);
 int vmfd_kept_drop(struct vmfd_channel *ch, u64 packets);
-int vmfd_kept_data(struct vmfd_channel *ch, struct kvec *vec,
-		   struct iov_iter *iter);
+void vmfd_kept_data(struct vmfd_channel *ch, struct kvec *vec,
+		    struct iov_iter *iter);
 void vmfd_kept_next(struct vmfd_channel *ch);
 void vmfd_kept_destroy(struct vmfd_channel *ch);
 

@@ -141,7 +141,9 @@ static int accept_channels(struct destination *dst)
 		vmf_session_step(session);
 		count++;
 	}
-	if (session->report->features & VFIO_MULTIFD_FEATURE_REPLACE)
+	session->replaces = session->report->channels &&
+		session->report->features & VFIO_MULTIFD_FEATURE_REPLACE;
+	if (session->replaces)
 		session->listener = &dst->listener;
 	else
 		vmf_listener_close(&dst->listener);
@@ -370,6 +372,7 @@ static int stream(struct destination *dst)
 			return ret;
 		sent = true;
 	}
+	session->replaces = false;
 	session->listener = NULL;
 	vmf_listener_close(&dst->listener);
 	return compare(dst);

@@ -34,9 +34,11 @@ struct channel {
 struct vmf_engine {
 	int fd;
 	uint32_t packet_size;
+	bool sends;
 	struct vmf_foreign foreign;
 	bool foreigners;	/* there are such devices */
 	struct vfio_multifd_info info;
+	pthread_mutex_t runner[VFIO_MULTIFD_MAX_CHANNELS]; /* held by who runs it */
 	uint32_t channels;	/* with those that have taken a lost one's place */
 	struct channel channel[VFIO_MULTIFD_MAX_CHANNELS + MAX_REPLACED];
 	uint32_t devices;
@@ -131,6 +133,7 @@ void vmf_engine_explain(const struct vmf_engine *engine,
 int vmf_engine_open(struct vmf_engine **enginep, struct vmf_error *error)
 {
 	struct vmf_engine *engine;
+	uint32_t i;
 	int ret;
 
 	engine = calloc(1, sizeof(*engine));
@@ -161,6 +164,8 @@ int vmf_engine_open(struct vmf_engine **enginep, struct vmf_error *error)
 	}
 
 	vmf_foreign_init(&engine->foreign);
+	for (i = 0; i < VFIO_MULTIFD_MAX_CHANNELS; i++)
+		pthread_mutex_init(&engine->runner[i], NULL);
 	*enginep = engine;
 	return 0;
 
@@ -195,6 +200,9 @@ void vmf_engine_close(struct vmf_engine *engine)
 
 	/* Each thread is in the engine, or in a driver that it was sent to. */
 	vmf_engine_cancel(engine);
+	/* A source that is done may be sending again, to a peer that does not read. */
+	for (i = 0; i < engine->channels; i++)
+		vmf_engine_give_up_channel(engine, engine->channel[i].id);
 	for (i = 0; engine->foreigners && i < engine->channels; i++)
 		pthread_cancel(engine->channel[i].thread);
 	/* What a thread that never comes back uses has to stay. */
@@ -232,20 +240,24 @@ int vmf_engine_setup(struct vmf_engine *engine,
 				     "setting the transfer up: %s",
 				     strerror(errno));
 	engine->packet_size = arg.packet_size;
+	engine->sends = arg.role == VFIO_MULTIFD_SEND;
 	return 0;
 }
 
-static void *run_channel(void *arg)
+static void unlock(void *lock)
 {
-	struct channel *channel = arg;
+	pthread_mutex_unlock(lock);
+}
+
+static void run(struct channel *channel)
+{
 	struct vmf_engine *engine = channel->engine;
 	struct vfio_multifd_run run = {
 		.argsz = sizeof(run),
 		.id = channel->id,
 	};
-	int ret, state;
+	int ret;
 
-	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	for (;;) {
 		ret = ioctl(engine->fd, VFIO_MULTIFD_RUN_CHANNEL, &run);
 		if (!ret && run.ask)
@@ -258,11 +270,24 @@ static void *run_channel(void *arg)
 
 	/*
 	 * Almost always the transfer has failed as a whole by now and this
-	 * changes nothing.  Else nobody would notice that a channel stands, unless
-	 * another thread runs it.
+	 * changes nothing.  Else nobody would notice that a channel stands.
 	 */
-	if (ret < 0 && errno != EBUSY)
+	if (ret < 0)
 		vmf_engine_cancel(engine);
+}
+
+/* One after the other, where another connection has brought another thread. */
+static void *run_channel(void *arg)
+{
+	struct channel *channel = arg;
+	pthread_mutex_t *runner = &channel->engine->runner[channel->id];
+	int state;
+
+	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	pthread_mutex_lock(runner);
+	pthread_cleanup_push(unlock, runner);
+	run(channel);
+	pthread_cleanup_pop(1);
 	return NULL;
 }
 
@@ -326,7 +351,8 @@ int vmf_engine_replace_channel(struct vmf_engine *engine, int fd, uint32_t id,
 				     id, errno == ENODATA ?
 				     "what was lost cannot be sent again" :
 				     strerror(errno));
-	return start_thread(engine, id, error);
+	/* At the destination the thread has waited for it. */
+	return engine->sends ? start_thread(engine, id, error) : 0;
 }
 
 int vmf_engine_give_up_channel(struct vmf_engine *engine, uint32_t id)

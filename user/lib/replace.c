@@ -38,42 +38,53 @@ static void replaced(struct vmf_session *session, uint32_t id)
 	vmf_session_step(session);
 }
 
+/* A connection that is lost again already is none, and a transfer that failed says so. */
+static int hand_over(struct vmf_session *session, uint32_t id, int sock,
+		     uint64_t packets)
+{
+	struct vmf_error error = {};
+	int ret;
+
+	ret = vmf_engine_replace_channel(session->engine, sock, id, packets,
+					 &error);
+	close(sock);
+	if (!ret)
+		replaced(session, id);
+	if (!ret || ret == -ENOTCONN || ret == -EBADFD)
+		return 0;
+	return vmf_error_set(&session->error, ret, "%s", error.text);
+}
+
 /*
  * What cannot be reached is tried again, until the session loses its patience.  A
  * destination that has got all it needs by other channels is no longer there for this.
  */
 static int connect_again(struct vmf_session *session, uint32_t id)
 {
-	int sock, ret;
+	int sock;
 
 	sock = vmf_source_connect(session, id, CONNECT_S, NULL);
 	if (sock < 0)
 		return sock == -ECANCELED ? sock : 0;
-	ret = vmf_engine_replace_channel(session->engine, sock, id,
-					 session->lost[id].packets,
-					 &session->error);
-	close(sock);
-	if (!ret)
-		replaced(session, id);
-	return ret;
+	return hand_over(session, id, sock, session->lost[id].packets);
 }
 
-static int look_at(struct vmf_session *session, uint32_t id)
+static int look_at(struct vmf_session *session, uint32_t id, bool *connected)
 {
 	struct vfio_multifd_channel_status status;
 	struct vmf_lost *lost = &session->lost[id];
 	int ret;
 
 	ret = vmf_engine_channel_status(session->engine, id, &status);
-	if (ret == -ENOENT)
-		return 0;	/* not there yet */
 	if (ret)
 		return vmf_error_set(&session->error, ret,
 				     "status of channel %u: %s", id,
 				     strerror(-ret));
-	/* Nothing is sent any more by a source that is done. */
-	if (lost->heard && (status.lost || session->done))
+	/* Connecting takes its time: one for each look. */
+	if (lost->heard && (status.lost || session->done) && !*connected) {
+		*connected = true;
 		return connect_again(session, id);
+	}
 	if (status.lost && !lost->told)
 		return say_lost(session, id, sends(session) ? 0 :
 				status.packets);
@@ -82,13 +93,17 @@ static int look_at(struct vmf_session *session, uint32_t id)
 
 int vmf_replace_look(struct vmf_session *session)
 {
-	uint32_t id;
+	uint32_t channels = session->report->channels, id, n;
+	bool connected = false;
 	int ret = 0;
 
-	if (!(session->report->features & VFIO_MULTIFD_FEATURE_REPLACE))
+	if (!session->replaces)
 		return 0;
-	for (id = 0; !ret && id < session->report->channels; id++)
-		ret = look_at(session, id);
+	for (n = 0; !ret && n < channels; n++) {
+		id = (session->next_lost + n) % channels;
+		ret = look_at(session, id, &connected);
+	}
+	session->next_lost++;
 	return ret;
 }
 
@@ -98,8 +113,15 @@ int vmf_replace_receive(struct vmf_session *session)
 	uint32_t id = vmf_message_get_u32(in);
 	uint32_t epoch = vmf_message_get_u32(in);
 	uint64_t packets = vmf_message_get_u64(in);
+	struct vmf_lost *lost;
 	int ret;
 
+	if (id < session->report->channels) {
+		lost = &session->lost[id];
+		/* What the source took for another connection never came here. */
+		if (!sends(session) && lost->told && epoch == lost->epoch + 1)
+			*lost = (struct vmf_lost){ .epoch = epoch };
+	}
 	if (id >= session->report->channels ||
 	    epoch > session->lost[id].epoch || session->lost[id].heard)
 		return vmf_error_set(&session->error, -EPROTO,
@@ -115,7 +137,7 @@ int vmf_replace_receive(struct vmf_session *session)
 				     "giving up channel %u: %s", id,
 				     strerror(-ret));
 	if (!sends(session))
-		return 0;
+		return vmf_replace_look(session);
 	session->lost[id].heard = true;
 	session->replacing++;
 	session->lost[id].packets = packets;
@@ -125,7 +147,7 @@ int vmf_replace_receive(struct vmf_session *session)
 int vmf_replace_accept(struct vmf_session *session)
 {
 	uint8_t head[VMF_LISTENER_HEAD];
-	int sock, id, ret;
+	int sock, id;
 
 	sock = vmf_listener_next(session->listener, head);
 	if (sock == -EAGAIN)
@@ -139,10 +161,5 @@ int vmf_replace_accept(struct vmf_session *session)
 		close(sock);
 		return 0;
 	}
-	ret = vmf_engine_replace_channel(session->engine, sock, id, 0,
-					 &session->error);
-	close(sock);
-	if (!ret)
-		replaced(session, id);
-	return ret;
+	return hand_over(session, id, sock, 0);
 }

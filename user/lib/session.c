@@ -162,8 +162,7 @@ static int receive(struct vmf_session *session, const struct vmf_wait *wait)
 		return take_heartbeat(session);
 	if (in->type == VMF_SECTION && session->role == VFIO_MULTIFD_RECV)
 		return vmf_section_receive(session);
-	if (in->type == VMF_LOST_CHANNEL &&
-	    session->report->features & VFIO_MULTIFD_FEATURE_REPLACE)
+	if (in->type == VMF_LOST_CHANNEL && session->replaces)
 		return vmf_replace_receive(session);
 	if (in->type == VMF_FAILED ||
 	    (in->type == VMF_REFUSE && wait->messages & 1 << VMF_HELLO_ACK))

@@ -115,6 +115,8 @@ struct vmf_session_device {
  * @uuid: destination: of the transfer
  * @listener: destination: while channels may get other connections, or NULL
  * @lost: by the channel's id
+ * @replaces: channels may get other connections now
+ * @next_lost: channel to be looked at first
  * @replacing: source: channels that are to be connected again
  * @precopies: source: number of devices in PRE_COPY
  * @awaits_ack: source: the destination owes a ROUND_ACK, which may come late
@@ -156,6 +158,8 @@ struct vmf_session {
 	uint8_t uuid[VFIO_MULTIFD_UUID_SIZE];
 	struct vmf_listener *listener;
 	struct vmf_lost lost[VFIO_MULTIFD_MAX_CHANNELS];
+	bool replaces;
+	uint32_t next_lost;
 	uint32_t replacing;
 	uint32_t precopies;
 	bool awaits_ack;

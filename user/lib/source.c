@@ -77,7 +77,8 @@ static int limit_main(struct vmf_session *session)
 	return 0;
 }
 
-static int limit(struct vmf_session *session, int sock, uint32_t id)
+static int limit(struct vmf_session *session, int sock, uint32_t id,
+		 struct vmf_error *error)
 {
 	int ret;
 
@@ -90,7 +91,7 @@ static int limit(struct vmf_session *session, int sock, uint32_t id)
 	if (!ret && session->channel[id] < 0)
 		ret = -errno;
 	if (ret)
-		return vmf_error_set(&session->error, ret,
+		return vmf_error_set(error, ret,
 				     "limiting the bandwidth of a channel: %s",
 				     strerror(-ret));
 	return 0;
@@ -123,7 +124,7 @@ int vmf_source_connect(struct vmf_session *session, uint32_t id,
 	if (sock < 0)
 		return sock;
 	if (session->stage < VMF_STAGE_STOP)
-		ret = limit(session, sock, id);
+		ret = limit(session, sock, id, error);
 	if (!ret)
 		return sock;
 	close(sock);
@@ -203,6 +204,8 @@ static int negotiate(struct vmf_session *session)
 	if (ret)
 		return ret;
 
+	session->replaces = session->report->features &
+			    VFIO_MULTIFD_FEATURE_REPLACE;
 	vmf_session_mark(session, VMF_TIME_NEGOTIATED);
 	return vmf_session_event(session, VMF_EVENT_NEGOTIATED, NULL);
 }
@@ -279,6 +282,8 @@ static int load(struct vmf_session *session)
 	if (ret)
 		return ret;
 
+	session->replaces = false;
+	session->replacing = 0;
 	vmf_session_mark(session, VMF_TIME_LOADED);
 	session->report->load_ns = vmf_message_get_u64(&session->in);
 	return vmf_message_end(&session->in, &session->error);

@@ -189,6 +189,9 @@ static void tell_peer(struct vmf_session *session)
 
 	if (session->sock < 0 || session->peer_failed || session->mute)
 		return;
+	/* Behind half of a record it would be taken for the rest. */
+	if (session->sending && session->record.at)
+		return;
 	if (session->role == VFIO_MULTIFD_SEND &&
 	    session->stage >= VMF_STAGE_LOADED)
 		return;
