@@ -140,14 +140,14 @@ of_destination() {
 	edited "a message of no type" 4 s 4 00ff "2 2" "unknown type 255"
 	edited "a message with a reserved field" 4 s 6 01 "2 2" "reserved field"
 	edited "a message that is too long" 4 s 8 7fffffff "2 2" "2147483647"
-	edited "HELLO_ACK of other features" 2 s 27 07 "2 2" "features 0x7 were not offered"
+	edited "HELLO_ACK of other features" 2 s 27 0f "2 2" "features 0xf were not offered"
 	edited "READY with a body" 4 s 11 04 "2 2" "READY\|progress"
 	edited "LOADED that is REFUSE" 7 s 4 0003 "3 3" "REFUSE out of turn"
 }
 
 # A source may offer what is not known here; it is told what it may use.
 unknown_feature() {
-	edit 1 c 27 07 && migrated
+	edit 1 c 27 0f && migrated
 	result $? "HELLO with a feature that nobody knows"
 }
 
