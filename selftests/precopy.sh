@@ -23,11 +23,6 @@ succeeds() {
 	result $? "$name"
 }
 
-# value NAME: of the source's report
-value() {
-	sed -n "s/.*\"$1\": \"\{0,1\}\([^,\"}]*\).*/\1/p" "$work/src.log" | head -n 1
-}
-
 went_by_rounds() {
 	rounds=$(value rounds)
 	echo "# $rounds rounds, $(value end)"
@@ -109,27 +104,6 @@ without() {
 
 port=7900
 
-# harmed NAME STATUSES-OF-SOURCE STATUSES-OF-DESTINATION PROXY-OPTION...
-harmed() {
-	name=$1 src_may=$2 dst_may=$3
-	shift 3
-	port=$((port + 1))
-	start_destination -- --listen $DST4:0 --timeout 5
-	: >"$work/proxy.log"
-	nsenter --net=/run/netns/dst "$bin/proxy" "$@" $DST4 $port $DST4 "$listen_port" \
-		>>"$work/proxy.log" 2>&1 &
-	proxy_pid=$!
-	wait_for "$work/proxy.log" ready &&
-		start_source -- --timeout 5 --downtime-limit 0 --connect $DST4:$port &&
-		wait_both
-	good=$?
-	kill $proxy_pid 2>/dev/null
-	wait $proxy_pid 2>/dev/null
-	[ $good = 0 ] && grep -q '^harm' "$work/proxy.log" && ended "$src_may" "$dst_may" &&
-		consistent && nothing_left
-	result $? "$name: source ends with $src_status, destination with $dst_status"
-}
-
 # A round counts when the destination has loaded it: state that comes two seconds late
 # keeps the source from offering the stop for as long.
 late_round() {
@@ -155,14 +129,14 @@ time_of() {
 
 # An edited message's first byte is its twelfth.
 failures() {
-	harmed "cut at ROUND" 2 2 --type=12 --direction=c --cut
-	harmed "cut at ROUND_ACK" 2 2 --type=13 --direction=s --cut
-	harmed "source killed at ROUND" 3 2 --type=12 --direction=c --kill="$work/src.log"
-	harmed "destination killed at ROUND_ACK" 2 3 --type=13 --direction=s \
+	harmed "cut at ROUND" 2 2 "" --type=12 --direction=c --cut
+	harmed "cut at ROUND_ACK" 2 2 "" --type=13 --direction=s --cut
+	harmed "source killed at ROUND" 3 2 "" --type=12 --direction=c --kill="$work/src.log"
+	harmed "destination killed at ROUND_ACK" 2 3 "" --type=13 --direction=s \
 		--kill="$work/dst.log"
-	harmed "silence at ROUND" 2 2 --type=12 --direction=c --mute
-	harmed "ROUND of another number" 2 2 --type=12 --direction=c --edit=12=00000007
-	harmed "ROUND_ACK of another number" 2 2 --type=13 --direction=s --edit=12=00000007
+	harmed "silence at ROUND" 2 2 "" --type=12 --direction=c --mute
+	harmed "ROUND of another number" 2 2 "" --type=12 --direction=c --edit=12=00000007
+	harmed "ROUND_ACK of another number" 2 2 "" --type=13 --direction=s --edit=12=00000007
 	live --run-ms=5000 -- && wait_for "$work/src.log" "event may-stop" &&
 		wait_for "$work/src.log" "helper " && kill -TERM "${line#helper }" &&
 		wait_both && ended 2 2 && consistent && nothing_left

@@ -7,11 +7,6 @@
 
 seed=0
 
-# value NAME: of the source's report
-value() {
-	sed -n "s/.*\"$1\": \"\{0,1\}\([^,\"}]*\).*/\1/p" "$work/src.log" | head -n 1
-}
-
 # kill_at SIDE: whatever channels there are, one after the other
 kill_at() {
 	at=$1

@@ -128,11 +128,6 @@ beside_others() {
 	dst_features="--features digest,order-free"
 }
 
-# value NAME: of the source's report
-value() {
-	sed -n "s/.*\"$1\": \"\{0,1\}\([^,\"}]*\).*/\1/p" "$work/src.log" | head -n 1
-}
-
 in_pre_copy() {
 	kinds off - ivshmem-1m
 	dst_features=
@@ -148,26 +143,6 @@ in_pre_copy() {
 		grep -q cancelled "$work/src.log"
 	result $? "cancelled in the middle of a round that is slow"
 	dst_features="--features digest,order-free"
-}
-
-# harmed NAME STATUSES-OF-SOURCE STATUSES-OF-DESTINATION TEXT PROXY-OPTION...
-harmed() {
-	name=$1 src_may=$2 dst_may=$3 text=$4
-	shift 4
-	port=$((port + 1))
-	start_destination -- --listen $DST4:0 --timeout 5
-	: >"$work/proxy.log"
-	nsenter --net=/run/netns/dst "$bin/proxy" "$@" $DST4 $port $DST4 "$listen_port" \
-		>>"$work/proxy.log" 2>&1 &
-	proxy_pid=$!
-	wait_for "$work/proxy.log" ready &&
-		start_source -- --timeout 5 --connect $DST4:$port && wait_both
-	good=$?
-	kill $proxy_pid 2>/dev/null
-	wait $proxy_pid 2>/dev/null
-	[ $good = 0 ] && grep -q '^harm' "$work/proxy.log" && ended "$src_may" "$dst_may" &&
-		consistent && nothing_left && grep -q "$text" "$work/src.log"
-	result $? "$name: source ends with $src_status, destination with $dst_status"
 }
 
 # The first SECTION's body, from its 12th byte on: device, section, marker

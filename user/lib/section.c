@@ -55,6 +55,25 @@ static int done(struct vmf_session *session, uint32_t i)
 	return 0;
 }
 
+/* 0, -EAGAIN without a note, or the error that is in it */
+static int take_note(struct vmf_session *session, uint32_t i,
+		     struct vmf_pump_note *note, void *data)
+{
+	int ret = vmf_pump_take(session->device[i].section.pump, note, data);
+
+	if (!ret)
+		ret = note->error;
+	/* That is a driver's own way to fail, not for want of a note. */
+	if (note->error == -EAGAIN)
+		ret = -EIO;
+	if (!ret || ret == -EAGAIN)
+		return ret;
+	return vmf_error_set(&session->error, ret,
+			     "device %s: %s the device state: %s",
+			     name_of(session, i), sends(session) ? "reading" :
+			     "writing", strerror(-ret));
+}
+
 /*
  * Source
  */
@@ -155,16 +174,10 @@ static int send_on(struct vmf_session *session, uint32_t i)
 	struct vmf_pump_note note = {};
 	int ret;
 
-	ret = vmf_pump_take(section->pump, &note, session->record.bytes +
-			    VMF_MESSAGE_HEADER + VMF_MESSAGE_SECTION_HEAD);
-	if (ret == -EAGAIN)
-		return 0;
-	if (!ret)
-		ret = note.error;
+	ret = take_note(session, i, &note, session->record.bytes +
+			VMF_MESSAGE_HEADER + VMF_MESSAGE_SECTION_HEAD);
 	if (ret)
-		return vmf_error_set(&session->error, ret,
-				     "device %s: reading the device state: %s",
-				     name_of(session, i), strerror(-ret));
+		return ret == -EAGAIN ? 0 : ret;
 	if (note.paused)
 		return pause(session, i, note.initial);
 	if (note.ended)
@@ -340,15 +353,9 @@ static int hear_writer(struct vmf_session *session, uint32_t i)
 	struct vmf_pump_note note = {};
 	int ret;
 
-	ret = vmf_pump_take(section->pump, &note, NULL);
-	if (ret == -EAGAIN)
-		return 0;
-	if (!ret)
-		ret = note.error;
+	ret = take_note(session, i, &note, NULL);
 	if (ret)
-		return vmf_error_set(&session->error, ret,
-				     "device %s: writing the device state: %s",
-				     name_of(session, i), strerror(-ret));
+		return ret == -EAGAIN ? 0 : ret;
 	count(session, i, note.size);
 	section->written = note.ended;
 	return section->written && section->full ? done(session, i) : 0;
