@@ -9,7 +9,7 @@
 check() {
 	: >"$work/src.log"
 	src_status=0
-	nsenter --net=/run/netns/src timeout 60 "$vmm" check --helper="$helper" $src -- \
+	"$vmm" check --netns=src --helper="$helper" $src -- \
 		--connect "$DST4:$listen_port" "$@" >"$work/src.log" 2>&1 || src_status=$?
 }
 

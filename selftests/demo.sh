@@ -16,7 +16,7 @@ pairs ivshmem-256m bochs || { echo "no pairs of devices" >&2; exit 1; }
 say "moving them from host src to host dst over 4 channels"
 start_destination -- --listen $DST4:0 || exit
 {
-	on_src "$vmm" source --helper="$helper" $src --run-ms=1000 -- \
+	"$vmm" source --netns=src --helper="$helper" $src --run-ms=1000 -- \
 		--channels 4 --connect "$DST4:$listen_port"
 	echo $? >"$work/status"
 } | tee "$work/src.log"

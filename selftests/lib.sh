@@ -125,7 +125,7 @@ dst_features="--features digest,order-free"
 # its address is then in $listen_host and $listen_port
 start_destination() {
 	: >"$work/dst.log"
-	nsenter --net=/run/netns/dst timeout 120 "$vmm" destination --helper="$helper" $dst "$@" \
+	"$vmm" destination --netns=dst --helper="$helper" $dst "$@" \
 		$dst_features >"$work/dst.log" 2>&1 &
 	dst_pid=$!
 	wait_for "$work/dst.log" "event listening " || return
@@ -136,7 +136,7 @@ start_destination() {
 
 start_source() {
 	: >"$work/src.log"
-	nsenter --net=/run/netns/src timeout 120 "$vmm" source --helper="$helper" $src "$@" \
+	"$vmm" source --netns=src --helper="$helper" $src "$@" \
 		>"$work/src.log" 2>&1 &
 	src_pid=$!
 }
@@ -169,52 +169,56 @@ runs() {
 	all "$1" '^state .* RUNNING$'
 }
 
-# Did all devices get from the source to the destination?
-migrated() {
-	ended 0 0 && runs dst && ! grep -q '^state .* RUNNING$' "$work/src.log" &&
-		all src '^digest ' && [ "$(digests src)" = "$(digests dst)" ]
+# What the logs say of each side, for judge: how many of its devices run, or were left
+# running by the helper, its digests, and how many of these the other side has not
+facts='
+	{ side = FILENAME == ARGV[1] ? "src" : "dst" }
+	/^state .* RUNNING$/ { runs[side]++ }
+	/^left .* RUNNING$/ { left[side]++ }
+	/the helper died/ { died[side] = 1 }
+	/^digest / { digests[side]++; sum[$0] += side == "src" ? 1 : -1 }
+
+	# A helper that lived to say that nothing came of it has cleared up itself.
+	function consistent(side, status, n) {
+		if (status == 4 || status == 0 && side == "src")
+			return !runs[side]
+		if (status != 0 && status != 2 && status != 3)
+			return 0
+		return runs[side] == n && (!status || died[side] || left[side] == n)
+	}
+	function same(    digest, differ) {
+		for (digest in sum)
+			differ += sum[digest] != 0
+		return !differ
+	}'
+
+# judge CONDITION: is it true of these facts?  One program for all of them: to start
+# programs is what takes long.
+judge() {
+	condition=$1
+	set -- $src
+	n_src=$#
+	set -- $dst
+	awk -v n_src=$n_src -v n_dst=$# "$facts END { exit !($condition) }" \
+		"$work/src.log" "$work/dst.log"
 }
 
-# Nothing of a transfer is left: no socket, no reference to the modules.  A socket that
-# nobody has (inode 0) TCP closes by itself, after a cable was cut in its own good time.
+# Did all devices get from the source to the destination?
+migrated() {
+	ended 0 0 && judge '!runs["src"] && runs["dst"] == n_dst && digests["src"] == n_src && same()'
+}
+
+# Nothing of a transfer is left: no socket, no reference to the modules.
 nothing_left() {
-	tries=50
-	while :; do
-		sockets=$({ on_src cat /proc/net/tcp /proc/net/tcp6
-			on_dst cat /proc/net/tcp /proc/net/tcp6; } |
-			awk '$4 != "st" && $10')
-		read -r engine </sys/module/vfio_multifd/refcnt
-		read -r driver </sys/module/qemu_vfio_pci/refcnt
-		[ "$sockets$engine$driver" != 00 ] || return 0
-		[ $((tries -= 1)) != 0 ] || break
-		sleep 0.1
-	done
-	echo "# left: references $engine and $driver, sockets:"
-	echo "$sockets" | sed 's/^/#   /'
-	return 1
+	"$bin/left"
 }
 
 # States on both sides are what their exit statuses say, and not both run.
 consistent() {
-	case $src_status in
-	0 | 4) ! grep -q '^state .* RUNNING$' "$work/src.log" ;;
-	2 | 3) runs src ;;
-	*) false ;;
-	esac || return
-	case $dst_status in
-	0 | 2 | 3) runs dst ;;
-	4) ! grep -q '^state .* RUNNING$' "$work/dst.log" ;;
-	*) false ;;
-	esac || return
 	case $src_status$dst_status in
-	20 | 30) false ;;
-	esac && settled src $src_status && settled dst $dst_status
-}
-
-# A helper that lived to say that nothing came of it has cleared up itself.
-settled() {
-	case $2 in 2 | 3) ;; *) return 0 ;; esac
-	grep -q "the helper died" "$work/$1.log" || all "$1" '^left .* RUNNING$'
+	20 | 30) return 1 ;;
+	esac
+	judge "consistent(\"src\", $src_status, n_src) && consistent(\"dst\", $dst_status, n_dst)"
 }
 
 healthy_migration() {
@@ -265,4 +269,31 @@ passed() {
 result() {
 	[ "$1" = 0 ] || show_logs
 	ok "$1" "$2"
+}
+
+# value NAME: of the source's report
+value() {
+	sed -n "s/.*\"$1\": \"\{0,1\}\([^,\"}]*\).*/\1/p" "$work/src.log" | head -n 1
+}
+
+# harmed NAME STATUSES-OF-SOURCE STATUSES-OF-DESTINATION TEXT PROXY-OPTION...: the source
+# says TEXT, if that is not empty; by a proxy whose port is the next one after $port
+harmed() {
+	name=$1 src_may=$2 dst_may=$3 text=$4
+	shift 4
+	port=$((port + 1))
+	start_destination -- --listen $DST4:0 --timeout 5
+	: >"$work/proxy.log"
+	nsenter --net=/run/netns/dst "$bin/proxy" "$@" $DST4 $port $DST4 "$listen_port" \
+		>>"$work/proxy.log" 2>&1 &
+	proxy_pid=$!
+	wait_for "$work/proxy.log" ready &&
+		start_source -- --timeout 5 --downtime-limit 0 --connect $DST4:$port &&
+		wait_both
+	good=$?
+	kill $proxy_pid 2>/dev/null
+	wait $proxy_pid 2>/dev/null
+	[ $good = 0 ] && grep -q '^harm' "$work/proxy.log" && ended "$src_may" "$dst_may" &&
+		consistent && nothing_left && grep -q "$text" "$work/src.log"
+	result $? "$name: source ends with $src_status, destination with $dst_status"
 }

@@ -9,18 +9,14 @@ seed=0 store=$work/store
 # keep VMM-OPTION... -- HELPER-OPTION...: devices $src
 keep() {
 	src_status=0
-	timeout 120 "$vmm" save --helper="$helper" --seed=$((seed += 1)) $src "$@" --live --json \
+	"$vmm" save --helper="$helper" --seed=$((seed += 1)) $src "$@" --live --json \
 		--file "$store" >"$work/src.log" 2>&1 || src_status=$?
 }
 
 load() {
 	dst_status=0
-	timeout 120 "$vmm" restore --helper="$helper" $dst -- --file "$store" "$@" \
+	"$vmm" restore --helper="$helper" $dst -- --file "$store" "$@" \
 		>"$work/dst.log" 2>&1 || dst_status=$?
-}
-
-value() {
-	sed -n "s/.*\"$1\": \"\{0,1\}\([^,\"}]*\).*/\1/p" "$work/src.log"
 }
 
 # kept NAME ROUNDS VMM-OPTION... -- HELPER-OPTION...: so many at least

@@ -230,10 +230,17 @@ if [ $# = 0 ]; then
 	set -- bash
 	limit=${limit:-0}
 fi
+# What a script starts all the time
+hot=$(for program in "$build"/selftests/vmm "$build"/selftests/await "$build"/selftests/left \
+		"$build"/user/vfio-multifd "$(command -v busybox)"; do
+	[ ! -e "$program" ] || echo "$program"
+	ldd "$program" 2>/dev/null | grep -o '/[^ ]*' || :
+done | sort -u)
 cat >"$output/job" <<END
 KVER=$(quote "$KVER")
 KMODULES=$(quote "$KMODULES")
 tty=$(quote "$tty")
+hot=$(quote "$(echo $hot)")
 built=$(quote "$build/user")
 export PATH=\$built:\$PATH
 export CACHE=$(quote "${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/vfio-multifd}")
@@ -278,7 +285,7 @@ append="console=ttyS0 intel_iommu=on panic=-1 oops=panic mitigations=off no_time
 append="$append nohz=off highres=off"
 # Emulation keeps what it has translated by address: a program that is somewhere
 # else each time is translated each time.
-append="$append norandmaps $arguments"
+append="$append norandmaps thash_entries=512 $arguments"
 case $kernel in *-debug) patience=240 ;; *) patience=60 ;; esac
 append="$append sysctl.kernel.hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=$patience"
 append="$append softlockup_panic=1 sysctl.kernel.watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=$patience"

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* The reference VMM: one process per host, some devices, one migration */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,6 +44,7 @@ static const char usage[] =
 "  -f, --flip            flip a bit of each device's memory after loading\n"
 "                        (destination)\n"
 "      --helper=PROGRAM  default vfio-multifd\n"
+"      --netns=NAME      as \"ip netns exec NAME\" would have it\n"
 "  -h, --help            this text\n"
 "\n"
 "Lines on standard output: \"helper PID\", \"event TEXT\", \"stores NAME N\",\n"
@@ -53,6 +56,7 @@ static const char usage[] =
 "5 a device is lost; 6 a device or the helper did not do what it should.\n";
 
 #define MAX_BLOB	(128 << 10)
+#define PATIENCE	300	/* s; whoever hangs is killed then */
 
 struct vmm {
 	bool source;
@@ -326,6 +330,18 @@ static int list(void)
 	return VMM_DONE;
 }
 
+static void enter_netns(const char *name)
+{
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "/run/netns/%s", name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || setns(fd, CLONE_NEWNET))
+		fail(path, -errno);
+	close(fd);
+}
+
 /* "0000:01:00.0" or "0000:01:00.0,idstr=NAME" or "0000:01:00.0,idstr=NAME,OPTION" */
 static void add_device(char *text)
 {
@@ -358,6 +374,7 @@ static void parse(int argc, char **argv)
 		{ "config-size", required_argument, NULL, 'c' },
 		{ "flip", no_argument, NULL, 'f' },
 		{ "helper", required_argument, NULL, 'H' },
+		{ "netns", required_argument, NULL, 'n' },
 		{ "help", no_argument, NULL, 'h' },
 		{}
 	};
@@ -387,6 +404,9 @@ static void parse(int argc, char **argv)
 		case 'H':
 			vmm.program = optarg;
 			break;
+		case 'n':
+			enter_netns(optarg);
+			break;
 		case 'h':
 			fputs(usage, stdout);
 			exit(VMM_DONE);
@@ -412,6 +432,7 @@ int main(int argc, char **argv)
 	};
 	const char *role = argc > 1 ? argv[1] : "";
 
+	alarm(PATIENCE);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	signal(SIGPIPE, SIG_IGN);
 	if (!strcmp(role, "list"))
