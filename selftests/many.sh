@@ -16,8 +16,8 @@ devices() {
 
 one_transfer() {
 	src=$(devices 0 0 $((nr / 2 - 1))) dst=$(devices 1 0 $((nr / 2 - 1)))
-	start_destination -- --listen $DST4:0 --timeout 60 &&
-		start_source --run-ms=10 -- --channels 64 --packet-size 64K --timeout 60 \
+	start_destination -- --listen $DST4:0 --timeout 300 &&
+		start_source --run-ms=10 -- --channels 64 --packet-size 64K --timeout 300 \
 		--connect "$DST4:$listen_port" && wait_both && migrated && nothing_left
 	result $? "$((nr / 2)) devices over 64 channels${dst_features:+, without pre-copy}"
 }
@@ -25,8 +25,8 @@ one_transfer() {
 # transfer N: one of many, with two devices
 transfer() {
 	src=$(devices 0 $((2 * $1)) $((2 * $1 + 1))) dst=$(devices 1 $((2 * $1)) $((2 * $1 + 1)))
-	start_destination -- --listen $DST4:0 --timeout 60 &&
-		start_source --run-ms=10 -- --channels 2 --timeout 60 \
+	start_destination -- --listen $DST4:0 --timeout 300 &&
+		start_source --run-ms=10 -- --channels 2 --timeout 300 \
 		--connect "$DST4:$listen_port" && wait_both && migrated
 	status=$?
 	[ $status = 0 ] || show_logs
@@ -65,8 +65,8 @@ switches() {
 # Threads that wait do not wake up.
 idle() {
 	src=$(devices 0 0 3) dst=$(devices 1 0 3)
-	start_destination -- --listen $DST4:0 --timeout 60 &&
-		start_source --early --run-ms=3000 -- --channels 64 --timeout 60 --features digest \
+	start_destination -- --listen $DST4:0 --timeout 300 &&
+		start_source --early --run-ms=3000 -- --channels 64 --timeout 300 --features digest \
 		--connect "$DST4:$listen_port" && wait_for "$work/src.log" "event negotiated" &&
 		helper_pid=$(sed -n 's/^helper //p' "$work/src.log")
 	# so that the trigger comes when all was seen
