@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 #
 # check.sh DIR KERNEL... - what "make test" runs once all is built: the lints,
-# and the tests in virtual machines with each kernel, two machines at a time: with
-# more, CPUs of theirs spin for locks whose holders do not run.  DIR gets the results as TAP, one per
-# kernel, and each machine's log.  A table comes at the end, and a last line that
-# counts the results.
+# and the tests in virtual machines with each kernel, three machines at a time,
+# since each waits a part of its time.  DIR gets the results as TAP, one per kernel,
+# and each machine's log.  A table comes at the end, and a last line that counts the
+# results.
 set -u
 
 results=$1
@@ -16,9 +16,9 @@ machines() {
 	for kernel; do
 		[ ! -e "$results/$kernel.skip" ] || continue
 		case $kernel in
-		*-debug) set -- 9:programs 8:scripts 5:qemu-10.0 ${LONG:+3:many_devices} ;;
-		*) set -- 7:scripts 6:qemu-10.0 4:programs 3:many_devices 2:sanitizers \
-			1:qemu-newest 1:two_boots 1:power ;;
+		*-debug) set -- 9:programs 8:races 8:scripts 5:qemu-10.0 ${LONG:+3:many_devices} ;;
+		*) set -- 7:qemu-10.0 6:scripts 4:programs 3:many_devices 2:sanitizers \
+			2:races 1:qemu-newest 1:two_boots 1:power ;;
 		esac
 		for machine; do
 			[ -e "$results/${machine#*:}.skip" ] || echo "${machine%:*} $kernel ${machine#*:}"
@@ -32,7 +32,7 @@ for kernel; do
 	rm -rf "${results:?}/$kernel"
 done
 make -s --no-print-directory lint 2>&1 | tee "$results/lint.tap" &
-machines "$@" | xargs -r -P 2 -L 1 selftests/machine.sh "$results"
+machines "$@" | xargs -r -P 3 -L 1 selftests/machine.sh "$results"
 status=$?
 wait
 [ $status = 0 ] || echo "not ok 1 all machines" >>"$results/lint.tap"

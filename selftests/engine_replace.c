@@ -12,7 +12,7 @@
 			 VFIO_MULTIFD_FEATURE_REPLACE)
 #define CHANNELS	4
 #define BUFFER		16384	/* of a socket: small, so that much is on its way */
-#define LENGTH		((12 << 20) + 5)
+#define LENGTH		((6 << 20) + 5)
 #define PATIENCE_S	60
 
 static const char config[] = "config state";

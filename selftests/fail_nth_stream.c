@@ -12,7 +12,7 @@
 
 #define KIND		(&vfio_ivshmem_1m)
 #define CHANNELS	2
-#define MOST		40
+#define MOST		20
 #define PACKET		(1 << 16)
 #define CONFIG_SIZE	6000
 

@@ -4,7 +4,8 @@
 # machine.sh DIR KERNEL NAME - one of the machines that "make test" runs
 #
 # NAME says what runs in it:
-#	programs	the test programs
+#	races		the test programs race_* and fail_nth_*
+#	programs	the other test programs
 #	scripts		the test scripts
 #	sanitizers	refuse.sh, with the helper that has sanitizers
 #	two_boots	file.sh, which saves in one boot and restores in another
@@ -90,7 +91,8 @@ machine() {
 memory=2G has_iommufd=true append=
 case $kernel in *-debug) memory=4G has_iommufd='test -e /dev/iommu' ;; esac
 case $name in
-programs) run_tests TEST_GEN_PROGS ;;
+races) run_tests TEST_GEN_PROGS_RACES ;;
+programs) run_tests TEST_GEN_PROGS_OTHERS ;;
 # they do not look for leaks, and most of their time goes into starting programs
 scripts)
 	append=kmemleak=off
@@ -100,6 +102,7 @@ scripts)
 		if [ "${LONG:-}" ]; then
 			run_tests TEST_PROGS_STOCK
 		else
+			RUNS=some
 			run_tests TEST_PROGS_DEBUG
 		fi
 		;;

@@ -155,10 +155,12 @@ for channels in 1 16; do
 	succeeds "$channels channels" -- --channels $channels --packet-size 64K
 done
 succeeds "packets of 4 KiB" -- --packet-size 4K
-when_to_stop
-limited
-paths
-without
+if all_runs; then
+	when_to_stop
+	limited
+	paths
+	without
+fi
 late_round
 failures
 two_devices
