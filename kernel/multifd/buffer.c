@@ -84,24 +84,24 @@ int vmfd_buffer_renew(struct vmfd_buffer *buf)
 }
 
 /**
- * vmfd_buffer_digest - xxh64, seed 0, of the first bytes of a buffer
- * @buf: the buffer
+ * vmfd_buffer_digest - xxh64, seed 0, of a packet's data
+ * @bvec: where it is
  * @len: bytes
  *
  * Return: the digest.
  */
-u64 vmfd_buffer_digest(const struct vmfd_buffer *buf, size_t len)
+u64 vmfd_buffer_digest(const struct bio_vec *bvec, size_t len)
 {
+	struct bvec_iter iter, all = { .bi_size = len };
 	struct xxh64_state state;
-	unsigned int i;
+	struct bio_vec vec;
 
 	xxh64_reset(&state, 0);
-	for (i = 0; len; i++) {
-		size_t n = min_t(size_t, len, PAGE_SIZE);
+	for_each_bvec(vec, bvec, iter, all) {
+		void *data = bvec_kmap_local(&vec);
 
-		/* Pages of GFP_KERNEL are always mapped. */
-		xxh64_update(&state, page_address(buf->pages[i]), n);
-		len -= n;
+		xxh64_update(&state, data, vec.bv_len);
+		kunmap_local(data);
 	}
 	return xxh64_digest(&state);
 }

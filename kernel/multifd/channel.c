@@ -107,6 +107,7 @@ err_free:
 void vmfd_channel_destroy(struct vmfd_channel *ch)
 {
 	vmfd_kept_destroy(ch);
+	vmfd_gather_destroy(&ch->gather);
 	vmfd_buffer_destroy(&ch->buf);
 	vmfd_buffer_destroy(&ch->slot);
 	kvfree(ch->config);
@@ -190,6 +191,18 @@ static int no_memory(struct vmfd_channel *ch)
 	return ret == VMFD_DONE ? -ENOMEM : ret;
 }
 
+static int get_buffers(struct vmfd_channel *ch)
+{
+	u32 size = ch->tr->packet_size;
+	int ret = 0;
+
+	if (!ch->buf.pages)
+		ret = vmfd_buffer_init(&ch->buf, size);
+	if (!ret && !ch->gather.bvec && ch->tr->role == VFIO_MULTIFD_RECV)
+		ret = vmfd_gather_init(&ch->gather, size);
+	return ret;
+}
+
 /**
  * vmfd_channel_run - VFIO_MULTIFD_RUN_CHANNEL
  * @tr: the transfer
@@ -214,7 +227,7 @@ int vmfd_channel_run(struct vmfd_transfer *tr, struct vfio_multifd_run *arg)
 	/* after a signal it goes on with what it did */
 	if (!ch->since)
 		vmfd_channel_do(ch, ch->doing);
-	if (!ch->buf.pages && vmfd_buffer_init(&ch->buf, tr->packet_size))
+	if (get_buffers(ch))
 		ret = no_memory(ch);
 	else
 		ret = vmfd_foreign_hear(ch, arg);
@@ -236,8 +249,15 @@ out:
 	return ret == VMFD_DONE || ret == VMFD_ASK ? 0 : ret;
 }
 
-/* The socket call's own words, or that it is over for another reason. */
-static int socket_error(struct vmfd_channel *ch, int err)
+/**
+ * vmfd_channel_error - the connection does not go on
+ * @ch: the channel, run by the caller
+ * @err: the socket call's own words, or 0 at an end
+ *
+ * Return: -EINTR after a signal (come again), VMFD_LOST, or what
+ * vmfd_transfer_over() says.
+ */
+int vmfd_channel_error(struct vmfd_channel *ch, int err)
 {
 	if (vmfd_interrupted(err))
 		return -EINTR;
@@ -269,7 +289,7 @@ int vmfd_channel_send(struct vmfd_channel *ch, struct iov_iter *iter, int flags)
 		int ret = sock_sendmsg(ch->sock, &msg);
 
 		if (ret < 0)
-			return socket_error(ch, ret);
+			return vmfd_channel_error(ch, ret);
 		ch->done += ret;
 		ch->on_wire += ret;
 	}
@@ -297,7 +317,7 @@ int vmfd_channel_recv(struct vmfd_channel *ch, struct iov_iter *iter)
 		    vmfd_replace_read_on(ch))
 			continue;
 		if (ret <= 0)
-			return socket_error(ch, ret);
+			return vmfd_channel_error(ch, ret);
 		ch->done += ret;
 	}
 	ch->done = 0;

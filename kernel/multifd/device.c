@@ -349,18 +349,19 @@ ssize_t vmfd_device_read(struct vmfd_device *dev, struct vmfd_buffer *buf)
 /**
  * vmfd_device_write - write a packet's data to the file
  * @dev: the device
- * @buf: holds the data
+ * @gather: holds the data
  * @done: bytes that are written already
  * @len: bytes of data
  *
  * Return: bytes, or a negative errno.  Sleeps as long as the file does.
  */
-ssize_t vmfd_device_write(struct vmfd_device *dev, struct vmfd_buffer *buf,
-			  size_t done, size_t len)
+ssize_t vmfd_device_write(struct vmfd_device *dev,
+			  const struct vmfd_gather *gather, size_t done,
+			  size_t len)
 {
 	struct iov_iter iter;
 
-	iov_iter_bvec(&iter, ITER_SOURCE, buf->bvec, buf->nr, len);
+	iov_iter_bvec(&iter, ITER_SOURCE, gather->bvec, gather->nr, len);
 	iov_iter_advance(&iter, done);
 	return vfs_iter_write(dev->hold.file, &iter, position(dev), 0);
 }

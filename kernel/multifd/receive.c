@@ -260,6 +260,12 @@ static int claim(struct vmfd_channel *ch)
 	return refuse(ch, reason, expected, ch->idx);
 }
 
+/* User space sees the channel's own pages only. */
+static const struct bio_vec *data_of(struct vmfd_channel *ch)
+{
+	return ch->dev->foreign ? ch->buf.bvec : ch->gather.bvec;
+}
+
 static int check_digest(struct vmfd_channel *ch)
 {
 	u64 expected = be64_to_cpu(ch->packet.digest);
@@ -268,7 +274,7 @@ static int check_digest(struct vmfd_channel *ch)
 	if (!(ch->tr->features & VFIO_MULTIFD_FEATURE_DIGEST))
 		return 0;
 	got = ch->is_config ? xxh64(ch->config, ch->len, 0) :
-			      vmfd_buffer_digest(&ch->buf, ch->len);
+			      vmfd_buffer_digest(data_of(ch), ch->len);
 	if (got == expected)
 		return 0;
 	return refuse(ch, VFIO_MULTIFD_REASON_DIGEST, expected, got);
@@ -282,10 +288,12 @@ static int receive_data(struct vmfd_channel *ch)
 	vmfd_channel_do(ch, VMFD_DOING_NETWORK);
 	if (ch->is_config) {
 		ret = vmfd_channel_recv_bytes(ch, ch->config, ch->len);
-	} else {
+	} else if (ch->dev->foreign) {
 		iov_iter_bvec(&iter, ITER_DEST, ch->buf.bvec, ch->buf.nr,
 			      ch->len);
 		ret = vmfd_channel_recv(ch, &iter);
+	} else {
+		ret = vmfd_gather_recv(ch);
 	}
 	return ret ?: check_digest(ch);
 }
@@ -368,7 +376,7 @@ static int write_data(struct vmfd_channel *ch)
 		ssize_t ret;
 
 		if (!ch->dev->foreign)
-			ret = vmfd_device_write(ch->dev, &ch->buf, ch->done,
+			ret = vmfd_device_write(ch->dev, &ch->gather, ch->done,
 						ch->len);
 		else if (!vmfd_foreign_ask(ch, VFIO_MULTIFD_ASK_WRITE, &ret))
 			return VMFD_ASK;
@@ -395,6 +403,7 @@ static void loaded(struct vmfd_channel *ch)
 	struct vmfd_device *dev = ch->dev;
 	bool was_order_free = READ_ONCE(dev->order_free);
 
+	vmfd_gather_drop(&ch->gather);
 	mutex_lock(&tr->lock);
 	if (ch->is_config) {
 		swap(dev->config, ch->config);

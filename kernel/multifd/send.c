@@ -70,7 +70,7 @@ static u64 digest(struct vmfd_channel *ch)
 {
 	if (ch->is_config)
 		return xxh64(ch->dev->config, ch->len, 0);
-	return vmfd_buffer_digest(vmfd_foreign_data(ch), ch->len);
+	return vmfd_buffer_digest(vmfd_foreign_data(ch)->bvec, ch->len);
 }
 
 static void make_header(struct vmfd_channel *ch)

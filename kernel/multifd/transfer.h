@@ -38,6 +38,13 @@ struct vmfd_buffer {
 	u32 size;		/* bytes */
 };
 
+/* A packet's data where it came to lie, with a reference to each page */
+struct vmfd_gather {
+	struct bio_vec *bvec;
+	unsigned int nr;
+	unsigned int max;
+};
+
 /*
  * A device is never removed from its transfer, so a pointer to it is good for
  * as long as the transfer is.  The transfer's lock protects what can change.
@@ -133,6 +140,7 @@ struct vmfd_channel {
 	size_t done;		/* bytes of this phase that are through */
 	u64 began;		/* ns: when the packet was */
 	struct vmfd_buffer buf;	/* receiving: mapped by user space */
+	struct vmfd_gather gather; /* receiving: the packet's data */
 	struct vmfd_buffer slot; /* sending: mapped by user space */
 	struct vmfd_device *dev;
 	bool sealed;		/* sending: the transfer was when it took @dev */
@@ -255,14 +263,21 @@ int vmfd_device_seen(struct vmfd_transfer *tr, struct vmfd_device *dev,
 void vmfd_device_unsee(struct vmfd_transfer *tr, struct vmfd_device *dev,
 		       u32 idx);
 ssize_t vmfd_device_read(struct vmfd_device *dev, struct vmfd_buffer *buf);
-ssize_t vmfd_device_write(struct vmfd_device *dev, struct vmfd_buffer *buf,
-			  size_t done, size_t len);
+ssize_t vmfd_device_write(struct vmfd_device *dev,
+			  const struct vmfd_gather *gather, size_t done,
+			  size_t len);
 
 /* buffer.c */
 int vmfd_buffer_init(struct vmfd_buffer *buf, u32 size);
 void vmfd_buffer_destroy(struct vmfd_buffer *buf);
 int vmfd_buffer_renew(struct vmfd_buffer *buf);
-u64 vmfd_buffer_digest(const struct vmfd_buffer *buf, size_t len);
+u64 vmfd_buffer_digest(const struct bio_vec *bvec, size_t len);
+
+/* gather.c */
+int vmfd_gather_init(struct vmfd_gather *gather, u32 size);
+void vmfd_gather_drop(struct vmfd_gather *gather);
+void vmfd_gather_destroy(struct vmfd_gather *gather);
+int vmfd_gather_recv(struct vmfd_channel *ch);
 
 /* kept.c */
 int vmfd_kept_add(struct vmfd_channel *ch);
@@ -288,6 +303,7 @@ void vmfd_channel_destroy(struct vmfd_channel *ch);
 int vmfd_channel_run(struct vmfd_transfer *tr, struct vfio_multifd_run *arg);
 u64 vmfd_channel_ns(const struct vmfd_channel *ch, enum vmfd_doing what);
 void vmfd_channel_do(struct vmfd_channel *ch, enum vmfd_doing what);
+int vmfd_channel_error(struct vmfd_channel *ch, int err);
 int vmfd_channel_send(struct vmfd_channel *ch, struct iov_iter *iter, int flags);
 int vmfd_channel_recv(struct vmfd_channel *ch, struct iov_iter *iter);
 int vmfd_channel_send_bytes(struct vmfd_channel *ch, void *bytes, size_t len,
