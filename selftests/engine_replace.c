@@ -12,7 +12,7 @@
 			 VFIO_MULTIFD_FEATURE_REPLACE)
 #define CHANNELS	4
 #define BUFFER		16384	/* of a socket: small, so that much is on its way */
-#define LENGTH		((6 << 20) + 5)
+#define LENGTH		((12 << 20) + 5)
 #define PATIENCE_S	60
 
 static const char config[] = "config state";
@@ -337,6 +337,7 @@ TEST_F(replace, what_is_gone)
 TEST_F(replace, after_the_end)
 {
 	unsigned int id;
+	int ret = 0;
 
 	for (id = 0; id < variant->channels; id++) {
 		int size = 16 << 20;
@@ -348,11 +349,14 @@ TEST_F(replace, after_the_end)
 	ASSERT_TRUE(engine_wait_state(self->source.fd,
 				      VFIO_MULTIFD_STATE_DONE));
 	engine_start_all(&self->destination);
-	for (id = 0; id < variant->channels; id++) {
+	for (id = 0; id < variant->channels && !ret; id++) {
 		shutdown(self->sock[id][1], SHUT_RDWR);
-		ASSERT_EQ(0, replace(&self->source, &self->destination, id,
-				     self->sock[id]));
+		ret = replace(&self->source, &self->destination, id,
+			      self->sock[id]);
 	}
+	/* the destination may have had it all, but for the first one */
+	EXPECT_LT(ret, id);
+	ASSERT_LE(0, ret);
 	ASSERT_TRUE(all_is_there(&self->source, &self->destination, self->to,
 				 self->data));
 }
