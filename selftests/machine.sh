@@ -106,7 +106,10 @@ scripts)
 			run_tests TEST_PROGS_DEBUG
 		fi
 		;;
-	*) run_tests TEST_PROGS_STOCK ;;
+	*)
+		[ "${LONG:-}" ] || SOAK_COUNT=14
+		run_tests TEST_PROGS_STOCK
+		;;
 	esac
 	;;
 # What a peer says to a helper must do no harm to its memory, either.  A report
