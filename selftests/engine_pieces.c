@@ -15,7 +15,7 @@
 #define PAGE		4096
 #define BATCH		8	/* pieces for the pipe at once */
 
-FIXTURE(pieces) {
+struct rig {
 	struct engine engine;
 	int file;
 	int pipe[2];
@@ -23,39 +23,68 @@ FIXTURE(pieces) {
 	unsigned int next;	/* of the pages */
 };
 
+FIXTURE(pieces) {
+	struct rig rig;
+};
+
 /* Pieces of @size and of @other bytes in turn, or of random sizes up to @most */
-FIXTURE_VARIANT(pieces) {
-	size_t bytes;
+struct how {
 	size_t size, other, most;
 	bool spliced;		/* from a page of its own each */
 };
 
-#define PIECES(name, ...)	FIXTURE_VARIANT_ADD(pieces, name) { __VA_ARGS__ }
+FIXTURE_VARIANT(pieces) {
+	size_t bytes;
+	struct how how;
+};
 
-PIECES(single_bytes, .bytes = 20000, .size = 1, .other = 1);
-PIECES(below_a_reference, .bytes = 400000, .size = 1023, .other = 1023);
-PIECES(large, .bytes = 3 * PACKET + 5, .size = 100000, .other = 7);
-PIECES(random, .bytes = 2 * PACKET, .most = 9000);
-PIECES(spliced_references, .bytes = PACKET, .size = 1024, .other = 1024, .spliced = true);
-PIECES(spliced_in_between, .bytes = 2 * PACKET, .size = 1024, .other = 1, .spliced = true);
-PIECES(spliced_pages, .bytes = 3 * PACKET + 1, .size = PAGE, .other = PAGE, .spliced = true);
-PIECES(spliced_random, .bytes = 2 * PACKET, .most = PAGE, .spliced = true);
+FIXTURE_VARIANT_ADD(pieces, single_bytes) {
+	.bytes = 20000, .how = { .size = 1, .other = 1 },
+};
+
+FIXTURE_VARIANT_ADD(pieces, below_a_reference) {
+	.bytes = 400000, .how = { .size = 1023, .other = 1023 },
+};
+
+FIXTURE_VARIANT_ADD(pieces, large) {
+	.bytes = 3 * PACKET + 5, .how = { .size = 100000, .other = 7 },
+};
+
+FIXTURE_VARIANT_ADD(pieces, random) {
+	.bytes = 2 * PACKET, .how = { .most = 9000 },
+};
+
+FIXTURE_VARIANT_ADD(pieces, spliced_references) {
+	.bytes = PACKET, .how = { .size = 1024, .other = 1024, .spliced = true },
+};
+
+FIXTURE_VARIANT_ADD(pieces, spliced_in_between) {
+	.bytes = 2 * PACKET, .how = { .size = 1024, .other = 1, .spliced = true },
+};
+
+FIXTURE_VARIANT_ADD(pieces, spliced_pages) {
+	.bytes = 3 * PACKET + 1, .how = { .size = PAGE, .other = PAGE, .spliced = true },
+};
+
+FIXTURE_VARIANT_ADD(pieces, spliced_random) {
+	.bytes = 2 * PACKET, .how = { .most = PAGE, .spliced = true },
+};
 
 FIXTURE_SETUP(pieces)
 {
-	struct engine *engine = &self->engine;
+	struct engine *engine = &self->rig.engine;
 	int on = 1;
 
 	engine->fd = -1;
 	ENGINE_NEEDED();
-	self->file = engine_memfd(NULL, 0);
-	ASSERT_EQ(0, pipe(self->pipe));
-	self->pages = mmap(NULL, 2 * BATCH * PAGE, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, self->pages);
+	self->rig.file = engine_memfd(NULL, 0);
+	ASSERT_EQ(0, pipe(self->rig.pipe));
+	self->rig.pages = mmap(NULL, 2 * BATCH * PAGE, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, self->rig.pages);
 	ASSERT_EQ(0, engine_create(engine, VFIO_MULTIFD_RECV, 1,
 				   VFIO_MULTIFD_FEATURE_DIGEST, PACKET, 0));
-	ASSERT_EQ(0, engine_add_device(engine->fd, self->file, "dev", 0));
+	ASSERT_EQ(0, engine_add_device(engine->fd, self->rig.file, "dev", 0));
 	ASSERT_EQ(0, setsockopt(engine->channel[0].sock, IPPROTO_TCP,
 				TCP_NODELAY, &on, sizeof(on)));
 	engine_add_inits(engine);
@@ -63,49 +92,48 @@ FIXTURE_SETUP(pieces)
 
 FIXTURE_TEARDOWN(pieces)
 {
-	engine_destroy(&self->engine);
-	munmap(self->pages, 2 * BATCH * PAGE);
-	close(self->file);
-	close(self->pipe[0]);
-	close(self->pipe[1]);
+	engine_destroy(&self->rig.engine);
+	munmap(self->rig.pages, 2 * BATCH * PAGE);
+	close(self->rig.file);
+	close(self->rig.pipe[0]);
+	close(self->rig.pipe[1]);
 }
 
-static bool put_copied(FIXTURE_DATA(pieces) *self, const uint8_t *at, size_t len)
+static bool put_copied(struct rig *rig, const uint8_t *at, size_t len)
 {
-	return send(self->engine.channel[0].sock, at, len, 0) == (ssize_t)len;
+	return send(rig->engine.channel[0].sock, at, len, 0) == (ssize_t)len;
 }
 
 /* The socket gets pages, in which it finds the pieces somewhere. */
-static bool put_spliced(FIXTURE_DATA(pieces) *self, const uint8_t *at, size_t len)
+static bool put_spliced(struct rig *rig, const uint8_t *at, size_t len)
 {
-	uint8_t *page = mmap(self->pages + self->next * PAGE, PAGE,
-			     PROT_READ | PROT_WRITE, MAP_PRIVATE |
-			     MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-	size_t offset = (self->next * 997) % (PAGE - len + 1);
+	uint8_t *page = mmap(rig->pages + rig->next * PAGE, PAGE, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	size_t offset = (rig->next * 997) % (PAGE - len + 1);
 	struct iovec vec = { .iov_base = page + offset, .iov_len = len };
-	int sock = self->engine.channel[0].sock;
+	int sock = rig->engine.channel[0].sock;
 
-	self->next = (self->next + 1) % (2 * BATCH);
+	rig->next = (rig->next + 1) % (2 * BATCH);
 	memcpy(page + offset, at, len);
-	return vmsplice(self->pipe[1], &vec, 1, 0) == (ssize_t)len &&
-	       splice(self->pipe[0], NULL, sock, NULL, len,
-		      self->next % BATCH ? SPLICE_F_MORE : 0) == (ssize_t)len;
+	return vmsplice(rig->pipe[1], &vec, 1, 0) == (ssize_t)len &&
+	       splice(rig->pipe[0], NULL, sock, NULL, len,
+		      rig->next % BATCH ? SPLICE_F_MORE : 0) == (ssize_t)len;
 }
 
 /* The headers come like the data */
-static bool put_all(FIXTURE_DATA(pieces) *self, const FIXTURE_VARIANT(pieces) *variant)
+static bool put_all(struct rig *rig, const struct how *how)
 {
-	const struct wire_bytes *bytes = &self->engine.channel[0].bytes;
+	const struct wire_bytes *bytes = &rig->engine.channel[0].bytes;
 	uint64_t dice = 1;
 	size_t done = 0, n;
 
 	for (unsigned int i = 0; done < bytes->len; i++) {
-		n = i % 2 ? variant->other : variant->size;
-		if (variant->most)
-			n = 1 + vfio_random(&dice) % variant->most;
+		n = i % 2 ? how->other : how->size;
+		if (how->most)
+			n = 1 + vfio_random(&dice) % how->most;
 		if (n > bytes->len - done)
 			n = bytes->len - done;
-		if (!(variant->spliced ? put_spliced : put_copied)(self, bytes->at + done, n))
+		if (!(how->spliced ? put_spliced : put_copied)(rig, bytes->at + done, n))
 			return false;
 		done += n;
 	}
@@ -128,12 +156,12 @@ TEST_F(pieces, are_put_together)
 {
 	uint8_t *data = engine_pattern(variant->bytes, 1);
 
-	make_packets(&self->engine, data, variant->bytes);
-	engine_start_all(&self->engine);
-	EXPECT_TRUE(put_all(self, variant));
-	ASSERT_EQ(0, engine_switchover(self->engine.fd));
-	ASSERT_EQ(0, engine_join_all(&self->engine));
-	EXPECT_TRUE(engine_file_has(self->file, data, variant->bytes));
+	make_packets(&self->rig.engine, data, variant->bytes);
+	engine_start_all(&self->rig.engine);
+	EXPECT_TRUE(put_all(&self->rig, &variant->how));
+	ASSERT_EQ(0, engine_switchover(self->rig.engine.fd));
+	ASSERT_EQ(0, engine_join_all(&self->rig.engine));
+	EXPECT_TRUE(engine_file_has(self->rig.file, data, variant->bytes));
 	free(data);
 }
 
@@ -143,33 +171,33 @@ TEST_F(pieces, that_wait)
 	size_t len = variant->bytes < 60000 ? variant->bytes : 60000;
 	uint8_t *data = engine_pattern(len, 2);
 
-	make_packets(&self->engine, data, len);
-	EXPECT_TRUE(put_all(self, variant));
-	engine_start_all(&self->engine);
-	ASSERT_EQ(0, engine_switchover(self->engine.fd));
-	ASSERT_EQ(0, engine_join_all(&self->engine));
-	EXPECT_TRUE(engine_file_has(self->file, data, len));
+	make_packets(&self->rig.engine, data, len);
+	EXPECT_TRUE(put_all(&self->rig, &variant->how));
+	engine_start_all(&self->rig.engine);
+	ASSERT_EQ(0, engine_switchover(self->rig.engine.fd));
+	ASSERT_EQ(0, engine_join_all(&self->rig.engine));
+	EXPECT_TRUE(engine_file_has(self->rig.file, data, len));
 	free(data);
 }
 
 /* Urgent data is no part of the stream, wherever it comes. */
 TEST_F(pieces, with_urgent_data_between)
 {
-	struct wire_bytes *bytes = &self->engine.channel[0].bytes;
-	int sock = self->engine.channel[0].sock;
+	struct wire_bytes *bytes = &self->rig.engine.channel[0].bytes;
+	int sock = self->rig.engine.channel[0].sock;
 	size_t len = variant->bytes, half;
 	uint8_t *data = engine_pattern(len, 3);
 
-	make_packets(&self->engine, data, len);
+	make_packets(&self->rig.engine, data, len);
 	half = bytes->len / 2;
-	engine_start_all(&self->engine);
+	engine_start_all(&self->rig.engine);
 	ASSERT_EQ((ssize_t)half, send(sock, bytes->at, half, 0));
 	ASSERT_EQ(1, send(sock, "!", 1, MSG_OOB));
 	ASSERT_EQ((ssize_t)(bytes->len - half),
 		  send(sock, bytes->at + half, bytes->len - half, 0));
-	ASSERT_EQ(0, engine_switchover(self->engine.fd));
-	ASSERT_EQ(0, engine_join_all(&self->engine));
-	EXPECT_TRUE(engine_file_has(self->file, data, len));
+	ASSERT_EQ(0, engine_switchover(self->rig.engine.fd));
+	ASSERT_EQ(0, engine_join_all(&self->rig.engine));
+	EXPECT_TRUE(engine_file_has(self->rig.file, data, len));
 	free(data);
 }
 

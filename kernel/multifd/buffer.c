@@ -31,21 +31,36 @@ static int fill(struct vmfd_buffer *buf, gfp_t zero)
 	return 0;
 }
 
+static void set_turn(struct vmfd_buffer *buf, unsigned int turn)
+{
+	ptrdiff_t pages = ((ptrdiff_t)turn - buf->turn) * buf->nr;
+
+	buf->pages += pages;
+	buf->bvec += pages;
+	buf->turn = turn;
+}
+
 /**
  * vmfd_buffer_init - get the pages for packets of @size bytes
  * @buf: the buffer, zeroed
  * @size: bytes
+ * @turns: packets that take turns; all but the first get their pages when it comes
  *
  * The pages are zero: user space may get to see them.
  *
  * Return: 0 or -ENOMEM.
  */
-int vmfd_buffer_init(struct vmfd_buffer *buf, u32 size)
+int vmfd_buffer_init(struct vmfd_buffer *buf, u32 size, unsigned int turns)
 {
+	unsigned int nr = DIV_ROUND_UP(size, PAGE_SIZE);
+
 	buf->size = size;
-	buf->nr = DIV_ROUND_UP(size, PAGE_SIZE);
-	buf->pages = kvcalloc(buf->nr, sizeof(*buf->pages), GFP_KERNEL_ACCOUNT);
-	buf->bvec = kvcalloc(buf->nr, sizeof(*buf->bvec), GFP_KERNEL_ACCOUNT);
+	buf->nr = nr;
+	buf->turns = turns;
+	buf->pages = kvcalloc(nr * turns, sizeof(*buf->pages),
+			      GFP_KERNEL_ACCOUNT);
+	buf->bvec = kvcalloc(nr * turns, sizeof(*buf->bvec),
+			     GFP_KERNEL_ACCOUNT);
 	if (buf->pages && buf->bvec && !fill(buf, __GFP_ZERO))
 		return 0;
 	vmfd_buffer_destroy(buf);
@@ -60,7 +75,8 @@ void vmfd_buffer_destroy(struct vmfd_buffer *buf)
 {
 	unsigned int i;
 
-	for (i = 0; buf->pages && i < buf->nr; i++)
+	set_turn(buf, 0);
+	for (i = 0; buf->pages && i < buf->nr * buf->turns; i++)
 		if (buf->pages[i])
 			put_page(buf->pages[i]);
 	kvfree(buf->pages);
@@ -69,17 +85,18 @@ void vmfd_buffer_destroy(struct vmfd_buffer *buf)
 }
 
 /**
- * vmfd_buffer_renew - make every page ours alone, to be written again
+ * vmfd_buffer_renew - the next turn, with pages that are ours alone
  * @buf: the buffer
  *
- * A spliced page belongs to the socket as well until the peer has it.  Such a
- * page is let go and replaced; one that is back (no other reference) is used
- * again.
+ * A spliced page belongs to the socket as well until the peer has it.  One that is
+ * back by its next turn (no other reference) is used again, which saves to have one
+ * cleared; others are let go and replaced.
  *
  * Return: 0 or -ENOMEM, then some pages are missing and this must be repeated.
  */
 int vmfd_buffer_renew(struct vmfd_buffer *buf)
 {
+	set_turn(buf, (buf->turn + 1) % buf->turns);
 	return fill(buf, 0);
 }
 

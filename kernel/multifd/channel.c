@@ -193,12 +193,14 @@ static int no_memory(struct vmfd_channel *ch)
 
 static int get_buffers(struct vmfd_channel *ch)
 {
+	bool send = ch->tr->role == VFIO_MULTIFD_SEND;
 	u32 size = ch->tr->packet_size;
 	int ret = 0;
 
 	if (!ch->buf.pages)
-		ret = vmfd_buffer_init(&ch->buf, size);
-	if (!ret && !ch->gather.bvec && ch->tr->role == VFIO_MULTIFD_RECV)
+		ret = vmfd_buffer_init(&ch->buf, size,
+				       send ? VMFD_SEND_TURNS : 1);
+	if (!ret && !ch->gather.bvec && !send)
 		ret = vmfd_gather_init(&ch->gather, size);
 	return ret;
 }

@@ -113,7 +113,7 @@ static int insert(struct vmfd_channel *ch, struct vm_area_struct *vma)
 	if (ch->tr->role == VFIO_MULTIFD_SEND)
 		buf = &ch->slot;
 	if (!buf->pages) {
-		ret = vmfd_buffer_init(buf, ch->tr->packet_size);
+		ret = vmfd_buffer_init(buf, ch->tr->packet_size, 1);
 		if (ret)
 			return ret;
 	}

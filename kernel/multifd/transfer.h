@@ -19,6 +19,7 @@
 
 enum {
 	VMFD_MAX_TRANSFERS = 128,	/* per user */
+	VMFD_SEND_TURNS = 8,		/* packets of a sending channel's buffer */
 	VMFD_DONE = 1,			/* no error, and no more work */
 	VMFD_ASK = 2,			/* no error, and a question to user space */
 	VMFD_LOST = 3,			/* no error, but no connection any more */
@@ -30,12 +31,17 @@ struct vmfd_hold {
 	struct file *file;
 };
 
-/* A packet's worth of own pages. */
+/*
+ * A packet's worth of own pages.  More packets can take turns, each with pages of its
+ * own: then those of the last ones are with the socket meanwhile.
+ */
 struct vmfd_buffer {
-	struct page **pages;
-	struct bio_vec *bvec;
+	struct page **pages;	/* whose turn it is */
+	struct bio_vec *bvec;	/* these pages */
 	unsigned int nr;
 	u32 size;		/* bytes */
+	unsigned int turns;
+	unsigned int turn;	/* from 0 on */
 };
 
 /* A packet's data where it came to lie, with a reference to each page */
@@ -268,7 +274,7 @@ ssize_t vmfd_device_write(struct vmfd_device *dev,
 			  size_t len);
 
 /* buffer.c */
-int vmfd_buffer_init(struct vmfd_buffer *buf, u32 size);
+int vmfd_buffer_init(struct vmfd_buffer *buf, u32 size, unsigned int turns);
 void vmfd_buffer_destroy(struct vmfd_buffer *buf);
 int vmfd_buffer_renew(struct vmfd_buffer *buf);
 u64 vmfd_buffer_digest(const struct bio_vec *bvec, size_t len);
