@@ -19,8 +19,9 @@ struct rig {
 	struct engine engine;
 	int file;
 	int pipe[2];
-	uint8_t *pages;		/* one for each piece of a batch, and of the last one */
-	unsigned int next;	/* of the pages */
+	uint8_t *pages;		/* pieces are in, and those of the last batch */
+	unsigned int next;	/* piece: half a page */
+	size_t last;		/* bytes of the one before */
 };
 
 FIXTURE(pieces) {
@@ -104,16 +105,23 @@ static bool put_copied(struct rig *rig, const uint8_t *at, size_t len)
 	return send(rig->engine.channel[0].sock, at, len, 0) == (ssize_t)len;
 }
 
-/* The socket gets pages, in which it finds the pieces somewhere. */
+/*
+ * The socket gets pages, in which it finds the pieces somewhere: two in one, with a gap,
+ * if they fit.
+ */
 static bool put_spliced(struct rig *rig, const uint8_t *at, size_t len)
 {
-	uint8_t *page = mmap(rig->pages + rig->next * PAGE, PAGE, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-	size_t offset = (rig->next * 997) % (PAGE - len + 1);
+	bool second = rig->next % 2 && rig->last + len < PAGE;
+	uint8_t *page = rig->pages + rig->next / 2 * PAGE;
+	size_t offset = second ? PAGE - len : 0;
 	struct iovec vec = { .iov_base = page + offset, .iov_len = len };
 	int sock = rig->engine.channel[0].sock;
 
+	if (!second)
+		page = mmap(page, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE |
+			    MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	rig->next = (rig->next + 1) % (2 * BATCH);
+	rig->last = len;
 	memcpy(page + offset, at, len);
 	return vmsplice(rig->pipe[1], &vec, 1, 0) == (ssize_t)len &&
 	       splice(rig->pipe[0], NULL, sock, NULL, len,
