@@ -3,8 +3,8 @@
  * A packet's data where it came to lie: in pages of the socket's buffers, which are
  * taken by reference, and in the channel's own where the pieces are small.
  *
- * Beside the channel's own pages a packet pins at most PAGE_SIZE / LEAST times its
- * size, whatever pieces the peer sends.
+ * Beside the channel's own pages a packet pins at most PINS times its size, whatever
+ * pieces the peer sends: a piece of a large page pins all of that.
  */
 
 #include <linux/mm.h>
@@ -16,7 +16,8 @@
 
 #include "transfer.h"
 
-#define LEAST	1024	/* bytes; of less a reference is not worth its page */
+#define PINS	4
+#define LEAST	(PAGE_SIZE / PINS)	/* bytes; of less there is no reference */
 
 /**
  * vmfd_gather_init - get ready for packets of @size bytes
@@ -29,8 +30,10 @@
  */
 int vmfd_gather_init(struct vmfd_gather *gather, u32 size)
 {
-	gather->max = 2 * (size / LEAST) + 1 + DIV_ROUND_UP(size, PAGE_SIZE);
-	gather->bvec = kvcalloc(gather->max, sizeof(*gather->bvec),
+	unsigned int most = 2 * (size / LEAST) + 1 +
+			    DIV_ROUND_UP(size, PAGE_SIZE);
+
+	gather->bvec = kvcalloc(most, sizeof(*gather->bvec),
 				GFP_KERNEL_ACCOUNT);
 	return gather->bvec ? 0 : -ENOMEM;
 }
@@ -95,6 +98,13 @@ static int copy(struct vmfd_channel *ch, const struct sk_buff *skb,
 	return 0;
 }
 
+static bool is_worth(const skb_frag_t *frag, unsigned int len)
+{
+	struct page *page = skb_frag_page(frag);
+
+	return page && len >= page_size(compound_head(page)) / PINS;
+}
+
 /* All of @len bytes, from page fragments where there are such */
 static int take(struct vmfd_channel *ch, struct sk_buff *skb,
 		unsigned int offset, unsigned int len)
@@ -115,7 +125,7 @@ static int take(struct vmfd_channel *ch, struct sk_buff *skb,
 
 		if (offset < end) {
 			n = min(len, end - offset);
-			if (n >= LEAST && skb_frag_page(frag))
+			if (is_worth(frag, n))
 				add(ch, skb_frag_page(frag), skb_frag_off(frag) +
 				    offset - begin, n);
 			else

@@ -48,7 +48,6 @@ struct vmfd_buffer {
 struct vmfd_gather {
 	struct bio_vec *bvec;
 	unsigned int nr;
-	unsigned int max;
 };
 
 /*
