@@ -14,7 +14,8 @@
 #define CHUNK	4096
 
 struct state {
-	struct mutex lock;	/* protects the rest, and is held while asleep */
+	/* protects the rest, and is held while asleep; @stalled is read without */
+	struct mutex lock;
 	struct foreign_file file;
 	u64 paused_at;
 	bool stalled;
@@ -32,7 +33,7 @@ static ssize_t misbehave(struct state *s, size_t *len)
 	struct foreign_file *f = &s->file;
 
 	if (f->stall_ms && f->pos >= f->stall_at && !s->stalled) {
-		s->stalled = true;
+		WRITE_ONCE(s->stalled, true);
 		if (f->deaf)
 			msleep(f->stall_ms);
 		else if (msleep_interruptible(f->stall_ms))
@@ -111,6 +112,8 @@ static long foreign_ioctl(struct file *file, unsigned int cmd,
 	void __user *user = (void __user *)arg;
 	long ret = -ENOTTY;
 
+	if (cmd == FOREIGN_FILE_STALLED)
+		return READ_ONCE(s->stalled);
 	mutex_lock(&s->lock);
 	if (cmd == FOREIGN_FILE_SET) {
 		ret = copy_from_user(&s->file, user, sizeof(s->file)) ?

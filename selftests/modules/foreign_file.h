@@ -39,5 +39,7 @@ struct foreign_file {
 
 #define FOREIGN_FILE_SET	_IOW(0xb9, 200, struct foreign_file)
 #define FOREIGN_FILE_GET	_IOR(0xb9, 201, struct foreign_file)
+/* 1 if a call has begun to sleep, else 0; does not wait for that call */
+#define FOREIGN_FILE_STALLED	_IO(0xb9, 202)
 
 #endif /* FOREIGN_FILE_H */
