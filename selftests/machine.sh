@@ -92,13 +92,18 @@ memory=2G has_iommufd=true append=
 case $kernel in *-debug) memory=4G has_iommufd='test -e /dev/iommu' ;; esac
 case $name in
 races) run_tests TEST_GEN_PROGS_RACES ;;
-programs) run_tests TEST_GEN_PROGS_OTHERS ;;
+programs)
+	case $kernel-${LONG:-} in
+	*-debug-* | *-?) run_tests TEST_GEN_PROGS_OTHERS ;;
+	*) run_tests TEST_GEN_PROGS_STOCK ;;
+	esac
+	;;
 # they do not look for leaks, and most of their time goes into starting programs
 scripts)
 	append=kmemleak=off
 	case $kernel in
 	*-debug)
-		SOAK_COUNT=6
+		SOAK_COUNT=10
 		if [ "${LONG:-}" ]; then
 			run_tests TEST_PROGS_STOCK
 		else
@@ -140,7 +145,10 @@ qemu-*)
 	export QEMU=$name RUNS=most
 	[ ! "${LONG:-}" ] || RUNS=all
 	case $kernel-$name in
-	*-debug-*) RUNS=some pairs=4x4M,1M,bochs ;;
+	*-debug-*)
+		RUNS=few pairs=4x4M,1M,bochs
+		[ ! "${LONG:-}" ] || RUNS=some
+		;;
 	*-newest) RUNS=few ;;
 	esac
 	run_tests TEST_PROGS_QEMU
