@@ -10,24 +10,15 @@
 
 #include "transfer.h"
 
-/* Fills the places of pages that are missing, or not ours alone. */
-static int fill(struct vmfd_buffer *buf, gfp_t zero)
+static int get_page_for(struct vmfd_buffer *buf, unsigned int i, gfp_t zero)
 {
-	unsigned int i;
+	struct page *page = alloc_page(GFP_KERNEL_ACCOUNT | zero);
 
-	for (i = 0; i < buf->nr; i++) {
-		struct page *page = buf->pages[i];
-
-		if (page && page_ref_count(page) == 1)
-			continue;
-		if (page)
-			put_page(page);
-		page = alloc_page(GFP_KERNEL_ACCOUNT | zero);
-		buf->pages[i] = page;
-		if (!page)
-			return -ENOMEM;
-		bvec_set_page(&buf->bvec[i], page, PAGE_SIZE, 0);
-	}
+	buf->pages[i] = page;
+	if (!page)
+		return -ENOMEM;
+	buf->held++;
+	bvec_set_page(&buf->bvec[i], page, PAGE_SIZE, 0);
 	return 0;
 }
 
@@ -41,12 +32,12 @@ static void set_turn(struct vmfd_buffer *buf, unsigned int turn)
 }
 
 /**
- * vmfd_buffer_init - get the pages for packets of @size bytes
+ * vmfd_buffer_init - get ready for packets of @size bytes
  * @buf: the buffer, zeroed
  * @size: bytes
- * @turns: packets that take turns; all but the first get their pages when it comes
+ * @turns: packets that take turns
  *
- * The pages are zero: user space may get to see them.
+ * The pages come when they are needed.
  *
  * Return: 0 or -ENOMEM.
  */
@@ -61,7 +52,7 @@ int vmfd_buffer_init(struct vmfd_buffer *buf, u32 size, unsigned int turns)
 			      GFP_KERNEL_ACCOUNT);
 	buf->bvec = kvcalloc(nr * turns, sizeof(*buf->bvec),
 			     GFP_KERNEL_ACCOUNT);
-	if (buf->pages && buf->bvec && !fill(buf, __GFP_ZERO))
+	if (buf->pages && buf->bvec)
 		return 0;
 	vmfd_buffer_destroy(buf);
 	return -ENOMEM;
@@ -85,6 +76,38 @@ void vmfd_buffer_destroy(struct vmfd_buffer *buf)
 }
 
 /**
+ * vmfd_buffer_page - one page, that is had for good
+ * @buf: the buffer
+ * @i: which
+ *
+ * It is zero at first: user space may get to see it.
+ *
+ * Return: the page or NULL.
+ */
+struct page *vmfd_buffer_page(struct vmfd_buffer *buf, unsigned int i)
+{
+	if (!buf->pages[i])
+		get_page_for(buf, i, __GFP_ZERO);
+	return buf->pages[i];
+}
+
+/**
+ * vmfd_buffer_fill - all pages
+ * @buf: the buffer, with as many of them as there were
+ *
+ * Return: 0 or -ENOMEM, then some pages are missing and this must be repeated.
+ */
+int vmfd_buffer_fill(struct vmfd_buffer *buf)
+{
+	unsigned int i;
+
+	for (i = 0; i < buf->nr; i++)
+		if (!vmfd_buffer_page(buf, i))
+			return -ENOMEM;
+	return 0;
+}
+
+/**
  * vmfd_buffer_renew - the next turn, with pages that are ours alone
  * @buf: the buffer
  *
@@ -96,8 +119,22 @@ void vmfd_buffer_destroy(struct vmfd_buffer *buf)
  */
 int vmfd_buffer_renew(struct vmfd_buffer *buf)
 {
+	unsigned int i;
+	int ret = 0;
+
 	set_turn(buf, (buf->turn + 1) % buf->turns);
-	return fill(buf, 0);
+	for (i = 0; i < buf->nr && !ret; i++) {
+		struct page *page = buf->pages[i];
+
+		if (page && page_ref_count(page) == 1)
+			continue;
+		if (page) {
+			put_page(page);
+			buf->held--;
+		}
+		ret = get_page_for(buf, i, 0);
+	}
+	return ret;
 }
 
 /**

@@ -180,8 +180,14 @@ u64 vmfd_channel_ns(const struct vmfd_channel *ch, enum vmfd_doing what)
 	return ns;
 }
 
-/* Also where the transfer is DONE and cannot fail any more. */
-static int no_memory(struct vmfd_channel *ch)
+/**
+ * vmfd_channel_no_memory - there is none
+ * @ch: the channel, run by the caller
+ *
+ * Return: what vmfd_transfer_over() says, or -ENOMEM where the transfer is DONE and
+ * cannot fail any more.
+ */
+int vmfd_channel_no_memory(struct vmfd_channel *ch)
 {
 	int ret = vmfd_transfer_fail(ch->tr, ch, &(struct vmfd_error) {
 		.err = -ENOMEM,
@@ -189,6 +195,19 @@ static int no_memory(struct vmfd_channel *ch)
 	});
 
 	return ret == VMFD_DONE ? -ENOMEM : ret;
+}
+
+/**
+ * vmfd_channel_note_memory - have the channel's status know what it holds now
+ * @ch: the channel, run by the caller
+ */
+void vmfd_channel_note_memory(struct vmfd_channel *ch)
+{
+	u64 held = (u64)(ch->buf.held + ch->slot.held) * PAGE_SIZE +
+		   ch->gather.pinned;
+
+	if (held > ch->memory)
+		WRITE_ONCE(ch->memory, held);
 }
 
 static int get_buffers(struct vmfd_channel *ch)
@@ -202,6 +221,7 @@ static int get_buffers(struct vmfd_channel *ch)
 				       send ? VMFD_SEND_TURNS : 1);
 	if (!ret && !ch->gather.bvec && !send)
 		ret = vmfd_gather_init(&ch->gather, size);
+	vmfd_channel_note_memory(ch);
 	return ret;
 }
 
@@ -230,7 +250,7 @@ int vmfd_channel_run(struct vmfd_transfer *tr, struct vfio_multifd_run *arg)
 	if (!ch->since)
 		vmfd_channel_do(ch, ch->doing);
 	if (get_buffers(ch))
-		ret = no_memory(ch);
+		ret = vmfd_channel_no_memory(ch);
 	else
 		ret = vmfd_foreign_hear(ch, arg);
 	if (!ret && tr->role == VFIO_MULTIFD_SEND)

@@ -106,17 +106,19 @@ bool vmfd_foreign_ask(struct vmfd_channel *ch, enum vfio_multifd_ask ask,
 
 static int insert(struct vmfd_channel *ch, struct vm_area_struct *vma)
 {
-	struct vmfd_buffer *buf = &ch->buf;
+	bool send = ch->tr->role == VFIO_MULTIFD_SEND;
+	struct vmfd_buffer *buf = send ? &ch->slot : &ch->buf;
 	unsigned long nr;
 	int ret;
 
-	if (ch->tr->role == VFIO_MULTIFD_SEND)
-		buf = &ch->slot;
-	if (!buf->pages) {
-		ret = vmfd_buffer_init(buf, ch->tr->packet_size, 1);
-		if (ret)
-			return ret;
-	}
+	ret = buf->pages ? 0 : vmfd_buffer_init(buf, ch->tr->packet_size, 1);
+	if (!ret)
+		ret = vmfd_buffer_fill(buf);
+	/* what is sent from there must be there */
+	if (ret && send)
+		vmfd_buffer_destroy(buf);
+	if (ret)
+		return ret;
 	/*
 	 * Nobody's but the opener's: a child would keep the transfer.  VM_IO,
 	 * so that MADV_DOFORK cannot change that.

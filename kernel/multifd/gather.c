@@ -46,6 +46,7 @@ void vmfd_gather_drop(struct vmfd_gather *gather)
 {
 	while (gather->nr)
 		put_page(gather->bvec[--gather->nr].bv_page);
+	gather->pinned = 0;
 }
 
 /**
@@ -75,11 +76,11 @@ static void add(struct vmfd_channel *ch, struct page *page, unsigned int offset,
 	bvec_set_page(&gather->bvec[gather->nr++], page, len, offset);
 }
 
-/* Where the next bytes go that are copied; reduces @len to what fits. */
+/* Where the next bytes go that are copied, or NULL; reduces @len to what fits. */
 static struct page *own_page(struct vmfd_channel *ch, unsigned int *len)
 {
 	*len = min_t(size_t, *len, PAGE_SIZE - offset_in_page(ch->done));
-	return ch->buf.pages[ch->done / PAGE_SIZE];
+	return vmfd_buffer_page(&ch->buf, ch->done / PAGE_SIZE);
 }
 
 static int copy(struct vmfd_channel *ch, const struct sk_buff *skb,
@@ -89,6 +90,8 @@ static int copy(struct vmfd_channel *ch, const struct sk_buff *skb,
 		unsigned int n = len, at = offset_in_page(ch->done);
 		struct page *page = own_page(ch, &n);
 
+		if (!page)
+			return -ENOMEM;
 		if (skb_copy_bits(skb, offset, page_address(page) + at, n))
 			return -EIO;
 		add(ch, page, at, n);
@@ -103,6 +106,16 @@ static bool is_worth(const skb_frag_t *frag, unsigned int len)
 	struct page *page = skb_frag_page(frag);
 
 	return page && len >= page_size(compound_head(page)) / PINS;
+}
+
+/* A page of the socket's, of which add() takes another piece */
+static void count(struct vmfd_gather *gather, struct page *page)
+{
+	struct page *head = compound_head(page);
+
+	if (!gather->nr ||
+	    compound_head(gather->bvec[gather->nr - 1].bv_page) != head)
+		gather->pinned += page_size(head);
 }
 
 /* All of @len bytes, from page fragments where there are such */
@@ -125,11 +138,13 @@ static int take(struct vmfd_channel *ch, struct sk_buff *skb,
 
 		if (offset < end) {
 			n = min(len, end - offset);
-			if (is_worth(frag, n))
+			if (is_worth(frag, n)) {
+				count(&ch->gather, skb_frag_page(frag));
 				add(ch, skb_frag_page(frag), skb_frag_off(frag) +
 				    offset - begin, n);
-			else
+			} else {
 				ret = copy(ch, skb, offset, n);
+			}
 			offset += n;
 			len -= n;
 		}
@@ -190,6 +205,8 @@ static int copy_some(struct vmfd_channel *ch)
 	if (is_plain(ch->sock->sk))
 		len = min(len, LEAST);
 	page = own_page(ch, &len);
+	if (!page)
+		return -ENOMEM;
 	bvec_set_page(&vec, page, len, at);
 	iov_iter_bvec(&msg.msg_iter, ITER_DEST, &vec, 1, len);
 	ret = sock_recvmsg(ch->sock, &msg, 0);
@@ -211,12 +228,15 @@ int vmfd_gather_recv(struct vmfd_channel *ch)
 	while (ch->done < ch->len) {
 		int ret = take_queued(ch) ?: copy_some(ch);
 
+		if (ret == -ENOMEM)
+			return vmfd_channel_no_memory(ch);
 		if (ret <= 0 && !vmfd_interrupted(ret) &&
 		    vmfd_replace_read_on(ch))
 			continue;
 		if (ret <= 0)
 			return vmfd_channel_error(ch, ret);
 	}
+	vmfd_channel_note_memory(ch);
 	ch->done = 0;
 	return 0;
 }

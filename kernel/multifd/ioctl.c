@@ -314,6 +314,7 @@ static int get_channel_status(struct vmfd_transfer *tr, void __user *user)
 		status.network_ns = vmfd_channel_ns(ch, VMFD_DOING_NETWORK);
 		status.device_ns = vmfd_channel_ns(ch, VMFD_DOING_DEVICE);
 		status.wait_ns = vmfd_channel_ns(ch, VMFD_DOING_WAIT);
+		status.memory = READ_ONCE(ch->memory);
 	}
 	mutex_unlock(&tr->lock);
 	return ret ?: put_arg(&status, sizeof(status), user);

@@ -69,7 +69,8 @@ static bool add_channel(struct sk_buff *skb, const struct vmfd_channel *ch)
 	       !put_u64(skb, VFIO_MULTIFD_A_DEVICE_NS,
 			vmfd_channel_ns(ch, VMFD_DOING_DEVICE)) &&
 	       !put_u64(skb, VFIO_MULTIFD_A_WAIT_NS,
-			vmfd_channel_ns(ch, VMFD_DOING_WAIT));
+			vmfd_channel_ns(ch, VMFD_DOING_WAIT)) &&
+	       !put_u64(skb, VFIO_MULTIFD_A_MEMORY, READ_ONCE(ch->memory));
 }
 
 /* The messages of a transfer, in their order */

@@ -113,6 +113,8 @@ static int skip_ram(struct vmfd_channel *ch)
 	struct iov_iter iter;
 	int ret;
 
+	if (vmfd_buffer_fill(&ch->buf))
+		return vmfd_channel_no_memory(ch);
 	while (ch->len) {
 		u32 n = min(ch->len, ch->buf.size);
 
@@ -289,6 +291,9 @@ static int receive_data(struct vmfd_channel *ch)
 	if (ch->is_config) {
 		ret = vmfd_channel_recv_bytes(ch, ch->config, ch->len);
 	} else if (ch->dev->foreign) {
+		if (vmfd_buffer_fill(&ch->buf))
+			return vmfd_channel_no_memory(ch);
+		vmfd_channel_note_memory(ch);
 		iov_iter_bvec(&iter, ITER_DEST, ch->buf.bvec, ch->buf.nr,
 			      ch->len);
 		ret = vmfd_channel_recv(ch, &iter);

@@ -64,6 +64,7 @@ static void forget_packet(struct vmfd_channel *ch)
 	/* The next one may say that it has another size. */
 	kvfree(ch->config);
 	ch->config = NULL;
+	vmfd_gather_drop(&ch->gather);
 	ch->dev = NULL;
 }
 

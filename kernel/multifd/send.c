@@ -199,6 +199,7 @@ static int read_data(struct vmfd_channel *ch)
 	}
 	len = vmfd_buffer_renew(&ch->buf);
 	if (!len) {
+		vmfd_channel_note_memory(ch);
 		reason = VFIO_MULTIFD_REASON_DEVICE_READ;
 		len = vmfd_device_read(ch->dev, &ch->buf);
 	}

@@ -42,12 +42,14 @@ struct vmfd_buffer {
 	u32 size;		/* bytes */
 	unsigned int turns;
 	unsigned int turn;	/* from 0 on */
+	unsigned int held;	/* pages, of all turns */
 };
 
 /* A packet's data where it came to lie, with a reference to each page */
 struct vmfd_gather {
 	struct bio_vec *bvec;
 	unsigned int nr;
+	u64 pinned;		/* bytes of the socket's pages */
 };
 
 /*
@@ -140,6 +142,7 @@ struct vmfd_channel {
 	u64 ns[VMFD_DOINGS];	/* written by the owner, read by all */
 	enum vmfd_doing doing;
 	u64 since;		/* ns: when it began to do that */
+	u64 memory;		/* bytes held at most; by the owner, read by all */
 
 	enum vmfd_phase phase;
 	size_t done;		/* bytes of this phase that are through */
@@ -275,6 +278,8 @@ ssize_t vmfd_device_write(struct vmfd_device *dev,
 /* buffer.c */
 int vmfd_buffer_init(struct vmfd_buffer *buf, u32 size, unsigned int turns);
 void vmfd_buffer_destroy(struct vmfd_buffer *buf);
+struct page *vmfd_buffer_page(struct vmfd_buffer *buf, unsigned int i);
+int vmfd_buffer_fill(struct vmfd_buffer *buf);
 int vmfd_buffer_renew(struct vmfd_buffer *buf);
 u64 vmfd_buffer_digest(const struct bio_vec *bvec, size_t len);
 
@@ -307,7 +312,9 @@ int vmfd_channel_add(struct vmfd_transfer *tr,
 void vmfd_channel_destroy(struct vmfd_channel *ch);
 int vmfd_channel_run(struct vmfd_transfer *tr, struct vfio_multifd_run *arg);
 u64 vmfd_channel_ns(const struct vmfd_channel *ch, enum vmfd_doing what);
+void vmfd_channel_note_memory(struct vmfd_channel *ch);
 void vmfd_channel_do(struct vmfd_channel *ch, enum vmfd_doing what);
+int vmfd_channel_no_memory(struct vmfd_channel *ch);
 int vmfd_channel_error(struct vmfd_channel *ch, int err);
 int vmfd_channel_send(struct vmfd_channel *ch, struct iov_iter *iter, int flags);
 int vmfd_channel_recv(struct vmfd_channel *ch, struct iov_iter *iter);

@@ -157,13 +157,14 @@ static void json_channel(struct view *view, struct nlattr **attrs)
 	begin_member(view, "channels");
 	printf("\"id\": %u, \"bytes\": %" PRIu64 ", \"packets\": %" PRIu64
 	       ", \"network_ns\": %" PRIu64 ", \"device_ns\": %" PRIu64
-	       ", \"wait_ns\": %" PRIu64 "}",
+	       ", \"wait_ns\": %" PRIu64 ", \"memory\": %" PRIu64 "}",
 	       get_u32(attrs, VFIO_MULTIFD_A_CHANNEL),
 	       get_u64(attrs, VFIO_MULTIFD_A_BYTES),
 	       get_u64(attrs, VFIO_MULTIFD_A_PACKETS),
 	       get_u64(attrs, VFIO_MULTIFD_A_NETWORK_NS),
 	       get_u64(attrs, VFIO_MULTIFD_A_DEVICE_NS),
-	       get_u64(attrs, VFIO_MULTIFD_A_WAIT_NS));
+	       get_u64(attrs, VFIO_MULTIFD_A_WAIT_NS),
+	       get_u64(attrs, VFIO_MULTIFD_A_MEMORY));
 }
 
 static void show_transfer(struct view *view, struct nlattr **attrs)
@@ -215,16 +216,17 @@ static void show_channel(struct view *view, struct nlattr **attrs)
 	       get_u32(attrs, VFIO_MULTIFD_A_CHANNEL),
 	       get_u64(attrs, VFIO_MULTIFD_A_BYTES) / MIB,
 	       get_u64(attrs, VFIO_MULTIFD_A_PACKETS));
-	printf("  network %.0f %%  device %.0f %%  waiting %.0f %%\n",
-	       network / all, device / all, wait / all);
+	printf("  network %.0f %%  device %.0f %%  waiting %.0f %%  memory %.1f MiB\n",
+	       network / all, device / all, wait / all,
+	       get_u64(attrs, VFIO_MULTIFD_A_MEMORY) / MIB);
 }
 
 static int take(struct nl_msg *msg, void *arg)
 {
-	struct nlattr *attrs[VFIO_MULTIFD_A_WAIT_NS + 1];
+	struct nlattr *attrs[VFIO_MULTIFD_A_MEMORY + 1];
 	struct view *view = arg;
 
-	if (genlmsg_parse(nlmsg_hdr(msg), 0, attrs, VFIO_MULTIFD_A_WAIT_NS,
+	if (genlmsg_parse(nlmsg_hdr(msg), 0, attrs, VFIO_MULTIFD_A_MEMORY,
 			  NULL) < 0)
 		return NL_SKIP;
 	if (attrs[VFIO_MULTIFD_A_IDSTR])

@@ -14,7 +14,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define VFIO_MULTIFD_API_VERSION	2
+#define VFIO_MULTIFD_API_VERSION	3
 
 #define VFIO_MULTIFD_UUID_SIZE		16	/* bytes */
 #define VFIO_MULTIFD_IDSTR_SIZE		256	/* bytes, with the final NUL */
@@ -476,6 +476,9 @@ struct vfio_multifd_continue {
  * @device_ns: out: time in reading or writing devices
  * @wait_ns: out: time without a packet, or in front of a device whose turn it
  *	was for another packet
+ * @memory: out: about how many bytes of pages for data it has held at the same time,
+ *	at most: its own, and those of the socket that a packet was loaded from, but
+ *	not what it keeps for another connection
  *
  * Time that a thread spends outside of VFIO_MULTIFD_RUN_CHANNEL counts for what
  * it was asked for.
@@ -492,6 +495,7 @@ struct vfio_multifd_channel_status {
 	__aligned_u64 network_ns;
 	__aligned_u64 device_ns;
 	__aligned_u64 wait_ns;
+	__aligned_u64 memory;
 };
 
 #define VFIO_MULTIFD_CHANNEL_STATUS	_IO(VFIO_MULTIFD_IOC, 12)

@@ -50,6 +50,7 @@ enum vfio_multifd_cmd {
  * @VFIO_MULTIFD_A_NETWORK_NS: u64: see struct vfio_multifd_channel_status
  * @VFIO_MULTIFD_A_DEVICE_NS: u64: the same
  * @VFIO_MULTIFD_A_WAIT_NS: u64: the same
+ * @VFIO_MULTIFD_A_MEMORY: u64: the same
  */
 enum vfio_multifd_attr {
 	VFIO_MULTIFD_A_PAD		= 1,
@@ -73,6 +74,7 @@ enum vfio_multifd_attr {
 	VFIO_MULTIFD_A_NETWORK_NS	= 19,
 	VFIO_MULTIFD_A_DEVICE_NS	= 20,
 	VFIO_MULTIFD_A_WAIT_NS		= 21,
+	VFIO_MULTIFD_A_MEMORY		= 22,
 };
 
 #endif /* _UAPI_LINUX_VFIO_MULTIFD_NETLINK_H */
