@@ -81,9 +81,18 @@ vm: modules user selftests	## a shell in the virtual machine
 demo: deps modules user selftests	## migrate two devices between two hosts
 	@selftests/vm.sh -t 600 -- selftests/demo.sh
 
-bench: deps modules user selftests	## measure, against two baselines
-	@mkdir -p $(RESULTS)
-	@selftests/vm.sh -t 1800 -o $(RESULTS) -- selftests/bench.sh
+# CELLS= selects some of those that bench.sh knows.
+bench: packages += gnuplot-nox
+bench: deps modules user selftests qemu-10.0	## measure, beside QEMU, user space and iperf3
+	@mkdir -p $(RESULTS)/bench
+	@selftests/vm.sh -t $(or $(BENCH_TIME),1800) -m 6G -p 4K,64M,4x256M,1G -o $(RESULTS)/bench -- \
+		env GRID=$(GRID) selftests/bench.sh $(CELLS)
+	@awk -v DIRECTORY=$(RESULTS)/bench -f selftests/bench_report.awk $(RESULTS)/bench/figures
+	@gnuplot -e "directory='$(RESULTS)/bench'" selftests/bench.gnuplot
+	@echo "bench.json and plots are in $(RESULTS)/bench"
+
+bench-full:	## measure each size, number of devices and channels, and content
+	@$(MAKE) --no-print-directory bench GRID=full BENCH_TIME=14400
 
 # A QEMU or a kernel that cannot be had, for which the script exits with 4, is
 # skipped and said.
@@ -198,5 +207,5 @@ clean:	## remove what was built; fetched kernels stay
 
 # "deps" comes before what needs it; the makes below still run in parallel.
 .NOTPARALLEL:
-.PHONY: help deps kernel $(QEMUS) modules $(KERNELS:%=modules-%) sanitized user selftests vm demo bench test test-all lint $(checks:%=lint-%) \
+.PHONY: help deps kernel $(QEMUS) modules $(KERNELS:%=modules-%) sanitized user selftests vm demo bench bench-full test test-all lint $(checks:%=lint-%) \
 	install uninstall clean

@@ -1,29 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bench CONTENDER SEED SOURCE DESTINATION ADDRESS - one run of the benchmark
+ * bench CONTENDER CHANNELS CONTENT SEED SOURCE DESTINATION ADDRESS DEVICE... - one
+ * run of the benchmark
  *
- * Moves the state of the first ivshmem of 256 MiB to the second one, from one
- * network namespace to the other, over connections to ADDRESS, and prints
- * milliseconds: from the request to stop and copy until the state is loaded;
- * CPU time that the whole machine spent on it; the three steps of the first,
- * which are to stop, to stream, and to end the load.
+ * Moves the state of every second DEVICE to the one that follows it, from one
+ * network namespace to the other, over connections to ADDRESS.  Prints milliseconds:
+ * from the request to stop and copy until the state is loaded; CPU time that the whole
+ * machine spent on it; the three steps of the first, which are to stop, to stream, and
+ * to end the load; and KiB of memory for data at the destination.
  */
 #include <arpa/inet.h>
 #include <err.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
-#include <linux/vfio_multifd.h>
 
 #include "bench.h"
-#include "testing.h"
+#include "vfio.h"
 #include "xxh64.h"
 
 static const struct {
@@ -37,52 +35,47 @@ static const struct {
 	/* the same work as that of the others, which have no digest */
 	{ "kernel-plain", &bench_kernel, VFIO_MULTIFD_FEATURE_ORDER_FREE },
 	{ "user", &bench_user, 0 },
+	/* a limit */
+	{ "copy", &bench_copy, 0 },
 };
 
-static const struct bench_contender *contender;
+/* In parts of 64 KiB: what a device has that uses half of its memory */
+#define PART	0x10000
 
-static uint64_t choose(const char *name)
+enum content { FULL, HALF, ZERO };
+
+static const char * const content_names[] = { "full", "half", "zero" };
+
+struct pair {
+	struct vfio_device source, destination;
+};
+
+static const struct bench_contender *choose(const char *name, uint64_t *features)
 {
 	for (size_t i = 0; i < sizeof(contenders) / sizeof(*contenders); i++) {
 		if (strcmp(contenders[i].name, name))
 			continue;
-		contender = contenders[i].contender;
-		return contenders[i].features;
+		*features = contenders[i].features;
+		return contenders[i].contender;
 	}
 	errx(1, "%s: no such contender", name);
 }
 
-static void *run(void *number)
+static enum content find_content(const char *name)
 {
-	unsigned int n = (uintptr_t)number;
-
-	if (n < BENCH_CHANNELS)
-		contender->send(n);
-	else
-		contender->receive(n - BENCH_CHANNELS);
-	return NULL;
+	for (enum content i = FULL; i <= ZERO; i++)
+		if (!strcmp(content_names[i], name))
+			return i;
+	errx(1, "%s: no such content", name);
 }
 
-static double now(void)
+static unsigned int number(const char *text, unsigned int max)
 {
-	struct timespec ts;
+	unsigned long n = strtoul(text, NULL, 0);
 
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * 1e3 + ts.tv_nsec / 1e6;
-}
-
-/* For how long the CPUs of this machine were not idle */
-static double cpu_time(void)
-{
-	unsigned long long user, nice, system, irq, softirq, steal;
-	FILE *file = fopen("/proc/stat", "re");
-
-	if (!file || fscanf(file, "cpu %llu %llu %llu %*u %*u %llu %llu %llu",
-			    &user, &nice, &system, &irq, &softirq, &steal) != 6)
-		errx(1, "/proc/stat cannot be read");
-	fclose(file);
-	return (user + nice + system + irq + softirq + steal) * 1e3 /
-	       sysconf(_SC_CLK_TCK);
+	if (!n || n > max)
+		errx(1, "%s: not a number up to %u", text, max);
+	return n;
 }
 
 /* From now on new sockets of this thread belong to the network namespace */
@@ -121,11 +114,11 @@ static void connect_channels(struct bench *bench, const char *source,
 		errx(1, "%s: no IPv4 address", address);
 	enter(destination);
 	listener = make_socket();
-	if (bind(listener, any, len) || listen(listener, BENCH_CHANNELS) ||
+	if (bind(listener, any, len) || listen(listener, bench->channels) ||
 	    getsockname(listener, any, &len))
 		err(1, "listen");
 	enter(source);
-	for (unsigned int i = 0; i < BENCH_CHANNELS; i++) {
+	for (unsigned int i = 0; i < bench->channels; i++) {
 		bench->sent[i] = make_socket();
 		if (connect(bench->sent[i], any, len))
 			err(1, "connect");
@@ -135,12 +128,15 @@ static void connect_channels(struct bench *bench, const char *source,
 	}
 }
 
-static void open_device(struct vfio_device *dev, unsigned int nth)
+static void open_device(struct vfio_device *dev, const char *bdf)
 {
-	const char *why = testing_open(dev, &vfio_ivshmem_256m, nth);
+	struct vfio_container container;
+	int ret = vfio_container_open(&container);
 
-	if (why)
-		errx(1, "%s", why);
+	if (!ret)
+		ret = vfio_device_open(dev, &container, bdf);
+	if (ret || !dev->map)
+		errx(1, "%s does not open: %s", bdf, strerror(-ret));
 }
 
 static void set_state(struct vfio_device *dev, uint32_t state, int *data_fd)
@@ -152,46 +148,76 @@ static void set_state(struct vfio_device *dev, uint32_t state, int *data_fd)
 		     vfio_mig_state_name(state), strerror(-ret));
 }
 
-int main(int argc, char **argv)
+/* Every run has its own seed: an earlier one's data does not do. */
+static void fill(struct vfio_device *dev, enum content content, uint64_t seed)
 {
-	double start, stopped, streamed, loaded, cpu;
-	struct vfio_device source, destination;
-	pthread_t threads[2 * BENCH_CHANNELS];
-	struct bench bench;
-	uintptr_t n;
+	uint64_t at;
+
+	if (content == FULL)
+		return vfio_fill(dev->map, dev->size, seed);
+	memset(dev->map, 0, dev->size);
+	for (at = 0; content == HALF && at < dev->size; at += 2 * PART)
+		vfio_fill(dev->map + at, PART, seed + at);
+}
+
+static void check(const struct pair *pair, const char *name)
+{
+	if (pair->source.size != pair->destination.size ||
+	    xxh64(pair->source.map, pair->source.size) !=
+	    xxh64(pair->destination.map, pair->destination.size))
+		errx(1, "%s loaded something else than was saved", name);
+}
+
+static void run(const struct bench_contender *contender,
+		const struct bench *bench, struct pair *pairs)
+{
+	double start, before, stop = 0, streamed, loaded, cpu;
 	int save_fd;
 
-	if (argc != 6)
-		errx(1, "usage: bench CONTENDER SEED SOURCE DESTINATION ADDRESS");
-	bench.features = choose(argv[1]);
-	open_device(&source, 0);
-	open_device(&destination, 1);
-	vfio_fill(source.map, source.size, strtoull(argv[2], NULL, 0));
-	connect_channels(&bench, argv[3], argv[4], argv[5]);
-	set_state(&destination, VFIO_DEVICE_STATE_RESUMING, &bench.load_fd);
+	cpu = bench_cpu();
+	start = bench_now();
+	for (unsigned int i = 0; i < bench->devices; i++) {
+		before = bench_now();
+		set_state(&pairs[i].source, VFIO_DEVICE_STATE_STOP_COPY, &save_fd);
+		stop += bench_now() - before;
+		contender->add(i, save_fd);
+	}
+	contender->finish();
+	streamed = bench_now();
+	for (unsigned int i = 0; contender->memory && i < bench->devices; i++)
+		set_state(&pairs[i].destination, VFIO_DEVICE_STATE_STOP, NULL);
+	loaded = bench_now();
+	cpu = bench_cpu() - cpu;
+	printf("%.1f %.0f %.1f %.1f %.1f %ju\n", loaded - start, cpu, stop,
+	       streamed - start - stop, loaded - streamed,
+	       contender->memory ? (uintmax_t)contender->memory() / 1024 : 0);
+}
+
+int main(int argc, char **argv)
+{
+	const struct bench_contender *contender;
+	struct pair pairs[BENCH_DEVICES] = {};
+	struct bench bench = {};
+	enum content content;
+
+	if (argc < 10 || argc > 8 + 2 * BENCH_DEVICES || argc % 2)
+		errx(1, "usage: bench CONTENDER CHANNELS CONTENT SEED SRC DST ADDRESS DEVICE...");
+	contender = choose(argv[1], &bench.features);
+	bench.channels = number(argv[2], VFIO_MULTIFD_MAX_CHANNELS);
+	content = find_content(argv[3]);
+	bench.devices = (argc - 8) / 2;
+	connect_channels(&bench, argv[5], argv[6], argv[7]);
+	for (unsigned int i = 0; i < bench.devices; i++) {
+		open_device(&pairs[i].source, argv[8 + 2 * i]);
+		open_device(&pairs[i].destination, argv[9 + 2 * i]);
+		fill(&pairs[i].source, content, strtoull(argv[4], NULL, 0) + i);
+		set_state(&pairs[i].destination, VFIO_DEVICE_STATE_RESUMING,
+			  &bench.load_fd[i]);
+	}
 	contender->prepare(&bench);
-	for (n = 0; n < 2 * BENCH_CHANNELS; n++)
-		if (pthread_create(&threads[n], NULL, run, (void *)n))
-			errx(1, "cannot start a thread");
 	usleep(100000);	/* the threads have their buffers, and wait */
-
-	cpu = cpu_time();
-	start = now();
-	set_state(&source, VFIO_DEVICE_STATE_STOP_COPY, &save_fd);
-	stopped = now();
-	contender->go(save_fd);
-	for (n = 0; n < 2 * BENCH_CHANNELS; n++)
-		pthread_join(threads[n], NULL);
-	streamed = now();
-	set_state(&destination, VFIO_DEVICE_STATE_STOP, NULL);
-	loaded = now();
-	cpu = cpu_time() - cpu;
-
-	/* Every run has its own seed: an earlier one's data does not do */
-	if (xxh64(source.map, source.size) !=
-	    xxh64(destination.map, destination.size))
-		errx(1, "%s loaded something else than was saved", argv[1]);
-	printf("%.1f %.0f %.1f %.1f %.1f\n", loaded - start, cpu,
-	       stopped - start, streamed - stopped, loaded - streamed);
+	run(contender, &bench, pairs);
+	for (unsigned int i = 0; contender->memory && i < bench.devices; i++)
+		check(&pairs[i], argv[1]);
 	return 0;
 }

@@ -1,21 +1,56 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# The benchmark: for how long a device of 256 MiB stands still while its state
-# goes over 4 channels from one host to another, and what CPU time that takes.
-# Prints a table, and leaves it as bench.json in $VM_OUTPUT.
-set -eu
+# The benchmark: for how long devices stand still while their state goes from one
+# host to another, and what CPU time and memory that takes.  bench_report.awk makes
+# tables of what this leaves as "figures" in $VM_OUTPUT.
+#
+# bench.sh [CELL]...: those below, or all of them
+#
+# Variables:
+#	GRID	"full": each size, number of devices and channels, and content with each
+#		of the others, without QEMU
+#	RUNS	how often each is measured, default 3
+. "$(dirname "$0")/lib.sh"
+. "$here/qemu_lib.sh"
 
-here=$(cd "$(dirname "$0")" && pwd)
-bench=$here/../build/selftests/bench
-runs=5
-contenders='kernel kernel-plain user iperf3'
-limit=1.9	# times iperf3: a slower baseline is a straw man
+runs=${RUNS:-3}
+figures=${VM_OUTPUT:-.}/figures
+guest_memory=8
 
-modprobe -a qemu_vfio_pci vfio_multifd
-. "$here/netns.sh"
-scratch=$(mktemp -d)
-trap 'netns_remove; rm -r "$scratch"' EXIT
+# cell NAME MIB DEVICES CHANNELS CONTENT CONTENDER...
+cells() {
+	all="kernel kernel-plain user iperf3 copy"
+	stock= some=
+	[ ! -x "$qemu" ] || { stock="qemu qemu-tuned qemu-off qemu-off-tuned"; some="qemu qemu-off"; }
+	cat <<-END
+		256M 256 1 4 full $all $stock
+		4x256M 256 4 4 full $all $stock
+		1G 1024 1 4 full $all $stock
+		64M 64 1 4 full $all $some
+		1-channel 256 1 1 full kernel kernel-plain user iperf3
+		2-channels 256 1 2 full kernel kernel-plain user iperf3
+		8-channels 256 1 8 full kernel kernel-plain user iperf3
+		4x256M-8 256 4 8 full kernel kernel-plain user
+		half-zero 256 1 4 half kernel kernel-plain user
+		all-zero 256 1 4 zero kernel kernel-plain user
+		foreign 256 1 4 full foreign user
+		nothing 0 1 4 zero kernel user
+	END
+}
+
+full_grid() {
+	for mib in 64 256 1024; do
+		for devices in 1 4; do
+			for channels in 1 2 4 8; do
+				for content in full half zero; do
+					echo "${devices}x${mib}M-$channels-$content $mib $devices $channels" \
+						"$content kernel kernel-plain user foreign"
+				done
+			done
+		done
+	done
+}
 
 # Milliseconds for which the CPUs of this machine were not idle
 cpu_time() {
@@ -23,85 +58,121 @@ cpu_time() {
 		print ($2 + $3 + $4 + $7 + $8 + $9) * 1000 / tick }' /proc/stat
 }
 
-# It ends before the last bytes are received: the time is that of all of them.
+# One process per stream, as iperf3 had one thread for all of them up to 3.15.  Their
+# rates are those of the same three seconds.
 run_iperf3() {
-	on_dst iperf3 -s -1 >/dev/null &
-	until on_dst ss -Hltn sport = 5201 | grep -q .; do sleep 0.1; done
+	servers= clients=
+	for i in $(seq $channels); do
+		nsenter --net=/run/netns/dst iperf3 -s -1 -p $((5200 + i)) >/dev/null &
+		servers="$servers $!"
+	done
+	until [ "$(on_dst ss -Hltn | grep -c ':52[0-9][0-9] ')" = "$channels" ]; do sleep 0.1; done
 	before=$(cpu_time)
-	on_src iperf3 -c "$DST4" -P 4 -n 256M -Z -i 0 -J >"$scratch/iperf3"
+	for i in $(seq $channels); do
+		nsenter --net=/run/netns/src iperf3 -c "$DST4" -p $((5200 + i)) -t 3 -Z -i 0 -J >"$work/iperf3.$i" &
+		clients="$clients $!"
+	done
+	wait $clients
 	cpu=$(($(cpu_time) - before))
-	wait $!
-	awk -v cpu=$cpu '
+	wait $servers
+	cat "$work"/iperf3.* | awk -v cpu=$cpu -v bytes=$((nr_devices * mib * 1048576)) '
 		/"sum_received":/ { sum = 1 }
-		sum && /"seconds":/ { ms = $2 * 1000 }
-		sum && /"bytes":/ { ms *= 268435456 / $2; sum = 0 }
-		END { printf "%.1f %d 0 %.1f 0\n", ms, cpu, ms }' "$scratch/iperf3"
+		sum && /"bytes":/ { all += $2 }
+		sum && /"bits_per_second":/ { rate += $2 / 8; sum = 0 }
+		END { ms = bytes * 1000 / rate
+		      printf "%.1f %.0f 0 %.1f 0 0\n", ms, cpu * bytes / all, ms }'
+	rm "$work"/iperf3.*
+}
+
+# run_qemu TRANSFER CHANNELS [NAME=VALUE]...: two of them, with paused guests
+run_qemu() {
+	transfer=$1 multifd=$2
+	shift 2
+	set -- env LD_PRELOAD="$bin/hide_precopy.so" "$@"
+	src_prefix="nsenter --net=/run/netns/src $*"
+	dst_prefix="nsenter --net=/run/netns/dst $*"
+	start src "$transfer" "$(every 2 1 $chosen)" -S &&
+		start dst "$transfer" "$(every 2 0 $chosen)" -incoming defer -S &&
+		prepare "$multifd" return-path || return
+	"$bin/bench_qemu" "$work/src.qmp" "$work/dst.qmp" $dst_pid "tcp:$DST4:$port" || return
+	quit_all
+}
+
+# every N REST WORD...: each Nth of the words, those with that rest
+every() {
+	n=$1 rest=$2 nth=0
+	shift 2
+	for word; do
+		nth=$((nth + 1))
+		[ $((nth % n)) != "$rest" ] || echo "$word"
+	done
+}
+
+# glibc takes no larger threshold for mmap() than this.
+tuned="MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_TOP_PAD_=67108864"
+
+# measure CONTENDER SEED: prints its figures
+measure() {
+	case $1 in
+	iperf3) run_iperf3 ;;
+	qemu) run_qemu on $channels ;;
+	qemu-tuned) run_qemu on $channels $tuned ;;
+	qemu-off) run_qemu off "" ;;
+	qemu-off-tuned) run_qemu off "" $tuned ;;
+	foreign) LD_PRELOAD=$bin/hide_iter.so "$bin/bench" kernel $channels $content "$2" src dst "$DST4" $chosen 2>&1 |
+		grep -v hidden ;;
+	*) "$bin/bench" "$1" $channels $content "$2" src dst "$DST4" $chosen ;;
+	esac
 }
 
 # Run 0 is not counted: in it the CPU's emulation translates the code.
-for run in $(seq 0 $runs); do
-	echo "run $run of $runs" >&2
-	for name in $contenders; do
-		case $name in
-		iperf3) figures=$(run_iperf3) ;;
-		*) figures=$("$bench" $name "$run" src dst "$DST4") ;;
-		esac
-		[ $run = 0 ] || echo "$name $figures" >>"$scratch/figures"
-	done
-done
-
-# values NAME FIELD: of all runs
-values() {
-	awk -v name="$1" -v field="$2" '$1 == name { print $field }' "$scratch/figures"
-}
-
-median() {
-	values "$1" "$2" | sort -n | sed -n "$(((runs + 1) / 2))p"
-}
-
-# of_iperf3 NAME: how many times as long it takes
-of_iperf3() {
-	echo "$(median "$1" 2) $(median iperf3 2)" | awk '{ printf "%.2f", $1 / $2 }'
-}
-
-table() {
-	row='%-14s%9s%9s%9s%9s%9s%11s\n'
-	echo "256 MiB, 4 channels, $(nproc) CPUs, Linux $(uname -r); medians of $runs runs in ms"
-	echo
-	printf "$row" '' time stop stream load CPU 'of iperf3'
-	for name in $contenders; do
-		printf "$row" $name $(for i in 2 4 5 6 3; do median $name $i; done) \
-			"$(of_iperf3 $name)x"
-	done
-	echo
-	echo "kernel: with digests; kernel-plain: without; user: read, send, recv, write."
-	echo "time: from the request for STOP_COPY until RESUMING is STOP; data is compared."
-	echo "CPU: of the whole machine, with the start and end of iperf3, which up to"
-	echo "version 3.15 has one thread for all streams."
-	echo "user takes $(of_iperf3 user) times iperf3, which makes it $verdict."
-	! $emulated || echo "The CPUs are emulated (TCG): only ratios mean something."
-}
-
-json() {
-	echo '{"bytes": 268435456, "channels": 4, "packet_bytes": 1048576,'
-	echo " \"linux\": \"$(uname -r)\", \"cpus\": $(nproc), \"emulated\": $emulated,"
-	printf ' "user_of_iperf3": %s, "verdict": "%s"' "$(of_iperf3 user)" "$verdict"
-	for name in $contenders; do
-		i=2
-		printf ',\n "%s": {' $name
-		for field in total_ms cpu_ms stop_ms stream_ms load_ms; do
-			printf '"%s": [%s], ' $field "$(values $name $i | paste -sd ,)"
-			i=$((i + 1))
+run_cell() {
+	cell=$1 mib=$2 nr_devices=$3 channels=$4 content=$5
+	shift 5
+	chosen=$(awk -v bytes=$((mib ? mib << 20 : 4096)) -v n=$((2 * nr_devices)) \
+		'$2 ~ /^ivshmem/ && $4 == bytes && n-- > 0 { print $1 }' "$work/devices")
+	if [ $(echo $chosen | wc -w) != $((2 * nr_devices)) ]; then
+		echo "bench.sh: $cell wants $((2 * nr_devices)) devices of $mib MiB" >&2
+		return 1
+	fi
+	for run in $(seq 0 $runs); do
+		for contender; do
+			echo "$cell, run $run of $runs: $contender" >&2
+			line=$(measure $contender $((run + 1))) || return
+			[ $run = 0 ] || echo "$cell $mib $nr_devices $channels $content $contender $line" >>"$figures"
 		done
-		printf '"of_iperf3": %s}' "$(of_iperf3 $name)"
 	done
-	printf '\n}\n'
 }
 
-emulated=false
-! grep -q 'QEMU TCG' /proc/cpuinfo || emulated=true
+# One migration as the driver traces it: what it did from when to when, in ms
+run_timeline() {
+	tracing=/sys/kernel/tracing/instances/bench
+	echo mono >$tracing/trace_clock
+	echo 1 >$tracing/events/qemu_vfio_pci/enable
+	echo >$tracing/trace
+	channels=4 content=full
+	chosen=$(awk '$2 == "ivshmem-256m" && n++ < 2 { print $1 }' "$work/devices")
+	measure kernel 99 >/dev/null
+	awk '
+		function value(name) { match($0, " " name "=[^ ]*"); return substr($0, RSTART + length(name) + 2, RLENGTH - length(name) - 2) }
+		/ qvp_/ { for (i = 1; i < NF && $i !~ /^qvp_/; i++); now = $(i - 1) * 1000; took = value("ns") / 1e6 }
+		/ to=STOP_COPY / { start = now - took }
+		!start { next }
+		/ to=STOP_COPY / { print "\"source: STOP to STOP_COPY\"", 0, took }
+		/ qvp_last_byte: .* stream=save / { print "\"source: data is read\"", now - took - start, now - start }
+		/ qvp_last_byte: .* stream=load / { print "\"destination: data is written\"", now - took - start, now - start }
+		/ from=RESUMING to=STOP / { print "\"destination: RESUMING to STOP\"", now - took - start, now - start }
+	' $tracing/trace >"${VM_OUTPUT:-.}/bench.line"
+	echo 0 >$tracing/events/qemu_vfio_pci/enable
+}
 
-verdict=$(of_iperf3 user | awk -v limit=$limit '{
-	print ($1 > limit ? "a straw man (over " : "a fair baseline (up to ") limit ")" }')
-json >"${VM_OUTPUT:-.}/bench.json"
-table
+lib_setup
+mkdir -p /sys/kernel/tracing/instances/bench
+echo "# $(uname -r) $(nproc) $(grep -q 'QEMU TCG' /proc/cpuinfo && echo emulated || echo real)" >"$figures"
+if [ "${GRID:-}" = full ]; then full_grid; else cells; fi >"$work/cells"
+for cell; do grep "^$cell " "$work/cells" || exit; done >"$work/some"
+[ $# = 0 ] || mv "$work/some" "$work/cells"
+while read -r cell <&3; do
+	run_cell $cell || exit
+done 3<"$work/cells"
+run_timeline

@@ -9,7 +9,6 @@
 #include <err.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -21,22 +20,33 @@
 
 struct header {
 	uint32_t size;
+	uint32_t device;
 	uint32_t idx;
-	uint8_t rest[HEADER_SIZE - 8];
+	uint8_t rest[HEADER_SIZE - 12];
 };
 
 static const struct bench *bench;
-static int source;
-static pthread_barrier_t started;
+static pthread_t senders[VFIO_MULTIFD_MAX_CHANNELS];
+static pthread_t receivers[VFIO_MULTIFD_MAX_CHANNELS];
 
-/* Protects the number of reads that were done, and keeps them in order */
-static pthread_mutex_t read_lock = PTHREAD_MUTEX_INITIALIZER;
-static uint32_t read_count;
+/*
+ * One at each end.  @lock protects the number of packets that were read, or
+ * written, and keeps them in order.
+ */
+struct device {
+	pthread_mutex_t lock;
+	pthread_cond_t written;
+	int fd;
+	uint32_t count;
+	bool eof;
+};
 
-/* The same for writes */
-static pthread_mutex_t write_lock = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t written = PTHREAD_COND_INITIALIZER;
-static uint32_t write_count;
+static struct device source[BENCH_DEVICES], destination[BENCH_DEVICES];
+
+/* Protects the number of devices that the source has stopped */
+static pthread_mutex_t stop_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t stopped = PTHREAD_COND_INITIALIZER;
+static unsigned int devices;
 
 /* The data starts a page and the header ends before it: one send for both */
 static uint8_t *make_buffer(void)
@@ -49,35 +59,54 @@ static uint8_t *make_buffer(void)
 	return buf + PAGE;
 }
 
-/* Returns the packet's bytes of data, 0 at the end of the stream */
-static size_t take(struct header *header, uint8_t *data)
+static void wait_stopped(unsigned int device)
 {
-	ssize_t len;
+	pthread_mutex_lock(&stop_lock);
+	while (device >= devices)
+		pthread_cond_wait(&stopped, &stop_lock);
+	pthread_mutex_unlock(&stop_lock);
+}
 
-	pthread_mutex_lock(&read_lock);
-	len = read(source, data, BENCH_PACKET);
-	header->size = len;
-	header->idx = read_count++;
-	pthread_mutex_unlock(&read_lock);
+/* Returns the packet's bytes of data, 0 at the end of the device's stream */
+static size_t take(unsigned int device, struct header *header, uint8_t *data)
+{
+	struct device *dev = &source[device];
+	ssize_t len = 0;
+
+	pthread_mutex_lock(&dev->lock);
+	if (!dev->eof)
+		len = read(dev->fd, data, BENCH_PACKET);
 	if (len < 0)
 		err(1, "read");
+	header->size = len;
+	header->device = device;
+	header->idx = dev->count++;
+	dev->eof = !len;
+	pthread_mutex_unlock(&dev->lock);
 	return len;
 }
 
-static void run_send(unsigned int channel)
+/* Each device has as many threads before it as the others, as far as possible. */
+static void *run_send(void *number)
 {
+	uintptr_t channel = (uintptr_t)number;
 	uint8_t *data = make_buffer();
 	struct header *header = (void *)(data - HEADER_SIZE);
 	int sock = bench->sent[channel];
 	size_t len, size;
 
-	pthread_barrier_wait(&started);
-	while ((len = take(header, data))) {
-		size = HEADER_SIZE + len;
-		if (send(sock, header, size, 0) != (ssize_t)size)
-			err(1, "send");
+	for (unsigned int i = 0; i < bench->devices; i++) {
+		unsigned int device = (channel + i) % bench->devices;
+
+		wait_stopped(device);
+		while ((len = take(device, header, data))) {
+			size = HEADER_SIZE + len;
+			if (send(sock, header, size, 0) != (ssize_t)size)
+				err(1, "send");
+		}
 	}
 	shutdown(sock, SHUT_WR);
+	return NULL;
 }
 
 /* Returns false at the end of the channel */
@@ -90,44 +119,72 @@ static bool receive(int sock, void *bytes, size_t len)
 	return done;
 }
 
-static void load(uint32_t idx, const uint8_t *data, size_t len)
+static void load(struct device *dev, uint32_t idx, const uint8_t *data,
+		 size_t len)
 {
-	pthread_mutex_lock(&write_lock);
-	while (idx != write_count)
-		pthread_cond_wait(&written, &write_lock);
-	if (write(bench->load_fd, data, len) != (ssize_t)len)
+	pthread_mutex_lock(&dev->lock);
+	while (idx != dev->count)
+		pthread_cond_wait(&dev->written, &dev->lock);
+	if (write(dev->fd, data, len) != (ssize_t)len)
 		err(1, "write");
-	write_count++;
-	pthread_cond_broadcast(&written);
-	pthread_mutex_unlock(&write_lock);
+	dev->count++;
+	pthread_cond_broadcast(&dev->written);
+	pthread_mutex_unlock(&dev->lock);
 }
 
-static void run_receive(unsigned int channel)
+static void *run_receive(void *number)
 {
+	int sock = bench->received[(uintptr_t)number];
 	uint8_t *data = make_buffer();
-	int sock = bench->received[channel];
 	struct header header;
 
 	while (receive(sock, &header, sizeof(header))) {
 		if (header.size > BENCH_PACKET ||
+		    header.device >= bench->devices ||
 		    !receive(sock, data, header.size))
 			errx(1, "a packet is not whole");
-		load(header.idx, data, header.size);
+		load(&destination[header.device], header.idx, data, header.size);
 	}
+	return NULL;
 }
 
 static void prepare(const struct bench *arg)
 {
 	bench = arg;
-	pthread_barrier_init(&started, NULL, BENCH_CHANNELS + 1);
+	for (unsigned int i = 0; i < bench->devices; i++) {
+		pthread_mutex_init(&source[i].lock, NULL);
+		pthread_mutex_init(&destination[i].lock, NULL);
+		pthread_cond_init(&destination[i].written, NULL);
+		destination[i].fd = bench->load_fd[i];
+	}
+	for (uintptr_t i = 0; i < bench->channels; i++)
+		if (pthread_create(&senders[i], NULL, run_send, (void *)i) ||
+		    pthread_create(&receivers[i], NULL, run_receive, (void *)i))
+			errx(1, "cannot start a thread");
 }
 
-static void go(int save_fd)
+static void add(unsigned int device, int save_fd)
 {
-	source = save_fd;
-	pthread_barrier_wait(&started);
+	pthread_mutex_lock(&stop_lock);
+	source[device].fd = save_fd;
+	devices = device + 1;
+	pthread_cond_broadcast(&stopped);
+	pthread_mutex_unlock(&stop_lock);
+}
+
+static void finish(void)
+{
+	for (unsigned int i = 0; i < bench->channels; i++) {
+		pthread_join(senders[i], NULL);
+		pthread_join(receivers[i], NULL);
+	}
+}
+
+static uint64_t memory(void)
+{
+	return (uint64_t)bench->channels * (PAGE + BENCH_PACKET);
 }
 
 const struct bench_contender bench_user = {
-	prepare, run_send, run_receive, go,
+	prepare, add, finish, memory,
 };

@@ -320,11 +320,14 @@ static int list(void)
 {
 	for (const struct vfio_kind *const *kind = vfio_kinds; *kind; kind++) {
 		char bdf[VFIO_BDF_SIZE], driver[64];
+		uint64_t size = 0;
 
 		for (unsigned int n = 0; !vfio_find(*kind, n, bdf); n++) {
 			if (vfio_driver(bdf, driver, sizeof(driver)))
 				strcpy(driver, "-");
-			printf("%s %s %s\n", bdf, (*kind)->name, driver);
+			vfio_identify(bdf, &size);
+			printf("%s %s %s %ju\n", bdf, (*kind)->name, driver,
+			       (uintmax_t)size);
 		}
 	}
 	return VMM_DONE;

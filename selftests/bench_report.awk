@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# awk -f bench_report.awk DIRECTORY=... figures: tables of what bench.sh has measured,
+# and what it is to reach; leaves bench.json, and the data for bench.gnuplot, in DIRECTORY.
+#
+# A line of figures: cell, MiB, devices, channels, content, contender, and then
+# milliseconds (all, of CPUs, to stop, to stream, to end the load) and KiB.
+
+BEGIN {
+	split("time cpu stop stream load memory", field)
+	split("total_ms cpu_ms stop_ms stream_ms load_ms memory_kib", key)
+}
+
+$1 == "#" { linux = $2; cpus = $3; emulated = $4 == "emulated"; next }
+
+{
+	if (!($1 in number)) {
+		number[$1] = ++cells
+		cell[cells] = $1
+		about[$1] = "\"mib\": " $2 ", \"devices\": " $3 ", \"channels\": " $4 ", \"content\": \"" $5 "\""
+		bytes[$1] = ($2 ? $2 * 1024 : 4) * $3 / 1048576	# GiB
+	}
+	if (!(($1, $6) in runs))
+		contenders[$1] = contenders[$1] " " $6
+	run = ++runs[$1, $6]
+	for (i = 1; i <= 6; i++)
+		value[$1, $6, i, run] = $(6 + i)
+}
+
+function median(c, who, i,    n, j, k, v, t) {
+	n = runs[c, who]
+	for (j = 1; j <= n; j++) {
+		v = value[c, who, i, j] + 0
+		for (k = j - 1; k && t[k] > v; k--)
+			t[k + 1] = t[k]
+		t[k + 1] = v
+	}
+	return n % 2 ? t[(n + 1) / 2] : (t[n / 2] + t[n / 2 + 1]) / 2
+}
+
+# What stands before a dash is the same with other settings: the better one counts.
+function best(c, who, i,    a, b) {
+	a = median(c, who, i)
+	if (!((c, who "-tuned") in runs))
+		return a
+	b = median(c, who "-tuned", i)
+	return a < b ? a : b
+}
+
+function table(c,    n, i, j, who) {
+	printf "\n%s: %s\n%-16s%9s%9s%9s%9s%9s%10s%10s\n", c, about[c], "", "time ms", "stop",
+		"stream", "load", "CPU ms", "CPU s/GiB", "dst KiB"
+	n = split(contenders[c], who, " ")
+	for (i = 1; i <= n; i++) {
+		printf "%-16s%9.1f%9.1f%9.1f%9.1f%9.0f%10.2f%10d\n", who[i], median(c, who[i], 1),
+			median(c, who[i], 3), median(c, who[i], 4), median(c, who[i], 5),
+			median(c, who[i], 2), median(c, who[i], 2) / 1000 / bytes[c], median(c, who[i], 6)
+	}
+}
+
+function json(file,    c, i, j, k, n, who) {
+	printf "{\"linux\": \"%s\", \"cpus\": %d, \"emulated\": %s, \"packet_bytes\": 1048576, \"cells\": [",
+		linux, cpus, emulated ? "true" : "false" >file
+	for (c = 1; c <= cells; c++) {
+		printf "%s\n {\"name\": \"%s\", %s", c > 1 ? "," : "", cell[c], about[cell[c]] >file
+		n = split(contenders[cell[c]], who, " ")
+		for (i = 1; i <= n; i++) {
+			printf ",\n  \"%s\": {", who[i] >file
+			for (j = 1; j <= 6; j++) {
+				printf "%s\"%s\": [", j > 1 ? ", " : "", key[j] >file
+				for (k = 1; k <= runs[cell[c], who[i]]; k++)
+					printf "%s%s", k > 1 ? ", " : "", value[cell[c], who[i], j, k] >file
+				printf "]" >file
+			}
+			printf "}" >file
+		}
+		printf "}" >file
+	}
+	printf "\n]}\n" >file
+	close(file)
+}
+
+# bar WHAT VALUE LIMIT: is it that low?
+function bar(what, ratio, limit) {
+	printf "%-58s%8.2f%8.2f  %s\n", what, ratio, limit, ratio <= limit ? "reached" : "NOT REACHED"
+}
+
+function against(c, who, i, other, limit) {
+	if (((c, who) in runs) && ((c, other) in runs))
+		bar(c ": " (i == 1 ? "time" : "CPU") " of " who " to that of " other,
+			median(c, who, i) / (other ~ /off$/ ? best(c, other, i) : median(c, other, i)), limit)
+}
+
+function bars(    n, i, c, list) {
+	print "\nto reach:"
+	n = split("256M 4x256M 1G", list, " ")
+	for (i = 1; i <= n; i++) {
+		c = list[i]
+		against(c, "kernel", 1, "user", 0.70)
+		against(c, "kernel", 1, "qemu", 0.30)
+		against(c, "kernel", 1, "qemu-tuned", 0.42)
+		against(c, "kernel", 1, "qemu-off", 0.38)
+		against(c, "kernel", 2, "user", 0.70)
+		against(c, "kernel", 2, "qemu", 0.28)
+		against(c, "kernel", 1, "iperf3", 1 / 0.85)
+		if ((c, "kernel") in runs)
+			bar(c ": memory, in channels x 2 MiB", median(c, "kernel", 6) / 8192, 1)
+	}
+	if (("half-zero", "kernel") in runs && ("256M", "kernel") in runs)
+		bar("half-zero: time to that of full state", median("half-zero", "kernel", 1) / median("256M", "kernel", 1), 0.60)
+	if (("nothing", "kernel") in runs && ("256M", "user") in runs)
+		bar("nothing: time to that of user for 256M", median("nothing", "kernel", 1) / median("256M", "user", 1), 0.10)
+	against("foreign", "foreign", 1, "user", 1)
+	if (("foreign", "foreign") in runs && ("256M", "qemu") in runs)
+		bar("foreign: time to that of qemu for 256M", median("foreign", "foreign", 1) / median("256M", "qemu", 1), 0.45)
+}
+
+# plot FILE CELLS...: a line for each contender, of all its medians
+function plot(file, list,    n, i, j, k, who, cs) {
+	n = split(list, cs, " ")
+	k = split("kernel kernel-plain user qemu qemu-tuned qemu-off", who, " ")
+	for (j = 1; j <= k; j++) {
+		printf "\"%s\"\n", who[j] >file
+		for (i = 1; i <= n; i++)
+			if ((cs[i], who[j]) in runs)
+				printf "%s %.4f %.1f %.3f %.1f\n", cs[i], bytes[cs[i]] * 1024, median(cs[i], who[j], 1),
+					median(cs[i], who[j], 2) / 1000 / bytes[cs[i]], median(cs[i], who[j], 6) / 1024 >file
+		printf "\n\n" >file
+	}
+	close(file)
+}
+
+# columns FILE CELL: CPU seconds per GiB, and MiB of memory
+function columns(file, c,    n, i, who) {
+	n = split(contenders[c], who, " ")
+	for (i = 1; i <= n; i++)
+		if (median(c, who[i], 6))
+			printf "%s %.3f %.1f\n", who[i], median(c, who[i], 2) / 1000 / bytes[c],
+				median(c, who[i], 6) / 1024 >file
+	close(file)
+}
+
+END {
+	if (!cells)
+		exit 1
+	printf "Linux %s, %d CPUs%s; medians of %d runs\n", linux, cpus,
+		emulated ? ", emulated (TCG): only ratios mean something" : "", runs[cell[1], "kernel"]
+	for (i = 1; i <= cells; i++)
+		table(cell[i])
+	bars()
+	json(DIRECTORY "/bench.json")
+	plot(DIRECTORY "/bench.size", "64M 256M 1G")
+	columns(DIRECTORY "/bench.bars", "256M")
+}
