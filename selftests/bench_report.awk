@@ -62,14 +62,14 @@ function json(file,    c, i, j, k, n, who) {
 	printf "{\"linux\": \"%s\", \"cpus\": %d, \"emulated\": %s, \"packet_bytes\": 1048576, \"cells\": [",
 		linux, cpus, emulated ? "true" : "false" >file
 	for (c = 1; c <= cells; c++) {
-		printf "%s\n {\"name\": \"%s\", %s", c > 1 ? "," : "", cell[c], about[cell[c]] >file
+		printf "%s\n {\"name\": \"%s\", %s", (c > 1 ? "," : ""), cell[c], about[cell[c]] >file
 		n = split(contenders[cell[c]], who, " ")
 		for (i = 1; i <= n; i++) {
 			printf ",\n  \"%s\": {", who[i] >file
 			for (j = 1; j <= 6; j++) {
-				printf "%s\"%s\": [", j > 1 ? ", " : "", key[j] >file
+				printf "%s\"%s\": [", (j > 1 ? ", " : ""), key[j] >file
 				for (k = 1; k <= runs[cell[c], who[i]]; k++)
-					printf "%s%s", k > 1 ? ", " : "", value[cell[c], who[i], j, k] >file
+					printf "%s%s", (k > 1 ? ", " : ""), value[cell[c], who[i], j, k] >file
 				printf "]" >file
 			}
 			printf "}" >file

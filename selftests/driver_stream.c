@@ -5,6 +5,7 @@
 #include <sys/uio.h>
 
 #include "harness.h"
+#include "engine.h"
 #include "stream.h"
 #include "testing.h"
 
@@ -232,6 +233,84 @@ TEST_F(stream, zero)
 	EXPECT_LE(self->source.size / 2, memory);
 	if (self->source.size > PAGE)
 		EXPECT_GT(self->source.size, memory);
+}
+
+static void *send_all(void *fd)
+{
+	return (void *)(intptr_t)engine_run(*(int *)fd, 0);
+}
+
+/*
+ * By the engine, so that a reader in the kernel gets the stream.  Return: bytes of
+ * it, or an error.
+ */
+static int64_t move(struct vfio_device *source, struct vfio_device *target)
+{
+	static const uint32_t states[] = {
+		VFIO_DEVICE_STATE_STOP_COPY, VFIO_DEVICE_STATE_RESUMING,
+	};
+	struct vfio_device *dev[2] = { source, target };
+	struct vfio_multifd_status status = {};
+	int fd[2], data_fd[2], pair[2], ret;
+	pthread_t sender;
+	void *sent;
+
+	ret = engine_tcp_pair(pair, 0);
+	for (unsigned int i = 0; i < 2 && !ret; i++) {
+		fd[i] = engine_open();
+		ret = engine_setup(fd[i], i ? VFIO_MULTIFD_RECV :
+				   VFIO_MULTIFD_SEND, 1, 0, 1 << 20) ?:
+		      engine_add_channel(fd[i], pair[i], 0) ?:
+		      vfio_mig_set_state(dev[i], states[i], &data_fd[i]);
+		if (!ret)
+			ret = engine_add_device(fd[i], data_fd[i], "dev", 0);
+		close(pair[i]);
+	}
+	if (ret)
+		return ret;
+	ret = engine_set_config(fd[0], 0, NULL, 0) ?:
+	      engine_switchover(fd[0]) ?: engine_switchover(fd[1]) ?:
+	      -pthread_create(&sender, NULL, send_all, &fd[0]);
+	if (ret)
+		return ret;
+	ret = engine_run(fd[1], 0);
+	pthread_join(sender, &sent);
+	ret = ret ?: (intptr_t)sent ?: engine_status(fd[1], &status) ?:
+	      vfio_mig_set_state(target, VFIO_DEVICE_STATE_STOP, NULL);
+	for (unsigned int i = 0; i < 2; i++) {
+		close(data_fd[i]);
+		close(fd[i]);
+	}
+	return ret ?: (int64_t)status.bytes;
+}
+
+/* Zeros of any length, anywhere: those of 4 pages and more stay away */
+TEST_F(stream, zeros_between)
+{
+	static const unsigned int runs[] = { 1, 3, 4, 3, 5, 16, 2, 4, 1, 7 };
+	uint64_t size = self->source.size, at = 0, most = PAGE;
+	unsigned int i = 0;
+	int64_t moved;
+
+	ENGINE_NEEDED();
+	ASSERT_EQ(0, paint(&self->target, 6));
+	vfio_fill(self->source.map, size, 9);
+	for (; at < size; at += PAGE, i++) {
+		uint64_t len = runs[i % 10] * PAGE;
+
+		len = len < size - at ? len : size - at;
+		if (!(i % 2))
+			most += len;
+		else
+			memset(self->source.map + at, 0, len);
+		if (i % 2 && runs[i % 10] < 4)
+			most += len;
+		at += len - PAGE;
+	}
+	moved = move(&self->source, &self->target);
+	EXPECT_LT(0, moved);
+	EXPECT_GT((int64_t)(most + most / 10), moved);
+	EXPECT_SAME();
 }
 
 /* Puts records [1..] in another order behind the header */

@@ -13,7 +13,7 @@
 #include "load.h"
 #include "trace.h"
 
-#define MAX_CHUNK	SZ_256K		/* bytes */
+#define MAX_CHUNK	SZ_1M		/* bytes */
 #define MAX_CLAIM	SZ_16K		/* pages */
 
 static bool is_memory(const struct vfio_record *rec)

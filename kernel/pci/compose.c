@@ -86,30 +86,74 @@ static ssize_t put_registers(struct qvp_save *save, struct iov_iter *to)
 	return put_record(save, &rec, entry, to);
 }
 
-static ssize_t put_memory(struct qvp_save *save, struct iov_iter *to)
+/* This looks no further than at the first word that is not zero. */
+static bool is_zero(const struct qvp_device *q, unsigned long page,
+		    unsigned long pages)
+{
+	return !memchr_inv(q->memory + (u64)page * VFIO_RECORD_ALIGN, 0,
+			   (u64)pages * VFIO_RECORD_ALIGN);
+}
+
+/*
+ * How far it is from @page on to where a record ends that is of zeros only, or of
+ * memory without QVP_MIN_ZEROS pages of zeros in a row
+ */
+static unsigned long find_end(const struct qvp_device *q, unsigned long page,
+			      unsigned long end, bool *zero)
+{
+	unsigned long at = page, zeros = 0;
+
+	while (at < end && is_zero(q, at, 1))
+		at++;
+	*zero = at == end || at - page >= QVP_MIN_ZEROS;
+	if (*zero)
+		return at;
+	for (; at < end && zeros < QVP_MIN_ZEROS; at++)
+		zeros = is_zero(q, at, 1) ? zeros + 1 : 0;
+	return zeros < QVP_MIN_ZEROS ? end : at - zeros;
+}
+
+static ssize_t put_pages(struct qvp_save *save, unsigned long page,
+			 unsigned long end, bool zero, struct iov_iter *to)
 {
 	struct qvp_device *q = save->session.q;
-	size_t room = iov_iter_count(to) - sizeof(struct vfio_record);
+	u64 offset = (u64)page * VFIO_RECORD_ALIGN;
 	struct vfio_record rec = {
+		.tag = cpu_to_le32(zero ? VFIO_RECORD_ZERO : VFIO_RECORD_MEMORY),
 		.region = cpu_to_le32(q->backend->memory_bar),
+		.offset = cpu_to_le64(offset),
+		.length = cpu_to_le64((u64)(end - page) * VFIO_RECORD_ALIGN),
 	};
-	unsigned long page, pages;
-	u64 offset, len;
 
-	pages = min(room, QVP_MAX_CHUNK) / VFIO_RECORD_ALIGN;
-	pages = qvp_pass_claim(&save->pass, pages, &page);
-	if (!pages)
-		return 0;
-	offset = (u64)page * VFIO_RECORD_ALIGN;
-	len = (u64)pages * VFIO_RECORD_ALIGN;
-	rec.offset = cpu_to_le64(offset);
-	rec.length = cpu_to_le64(len);
-	/* This looks no further than at the first word that is not zero. */
-	if (memchr_inv(q->memory + offset, 0, len))
-		rec.tag = cpu_to_le32(VFIO_RECORD_MEMORY);
-	else
-		rec.tag = cpu_to_le32(VFIO_RECORD_ZERO);
 	return put_record(save, &rec, q->memory + offset, to);
+}
+
+/*
+ * A user's memory may not take a record, which the carry then has to: there is
+ * one.  In the kernel's there are as many as it takes to leave zeros out: each
+ * range of these saves more room than the two records need that it costs.
+ */
+static ssize_t put_memory(struct qvp_save *save, struct iov_iter *to)
+{
+	size_t room = iov_iter_count(to) - sizeof(struct vfio_record);
+	struct qvp_device *q = save->session.q;
+	bool one = user_backed_iter(to), zero;
+	unsigned long page, end, stop;
+	ssize_t done = 0;
+
+	room = min(room, one ? QVP_MAX_USER : QVP_MAX_CHUNK);
+	end = qvp_pass_claim(&save->pass, room / VFIO_RECORD_ALIGN, &page);
+	if (!end)
+		return 0;
+	for (end += page; page < end; page = stop) {
+		stop = end;
+		if (one)
+			zero = is_zero(q, page, end - page);
+		else
+			stop = find_end(q, page, end, &zero);
+		done += put_pages(save, page, stop, zero, to);
+	}
+	return done;
 }
 
 static ssize_t put_totals(struct qvp_save *save, u32 tag, struct iov_iter *to)

@@ -8,8 +8,14 @@
 
 #include "qvp.h"
 
-#define QVP_MAX_CHUNK	SZ_256K	/* of memory, in a record */
-#define QVP_CARRY_SIZE	(QVP_MAX_CHUNK + VFIO_RECORD_ALIGN)
+/*
+ * Memory in a record.  What a user's memory does not take of one has to fit the carry;
+ * the kernel's takes all.
+ */
+#define QVP_MAX_CHUNK	SZ_1M
+#define QVP_MAX_USER	SZ_256K
+#define QVP_MIN_ZEROS	4	/* pages that are worth a record */
+#define QVP_CARRY_SIZE	(QVP_MAX_USER + VFIO_RECORD_ALIGN)
 
 /* Room that is enough for any record */
 #define QVP_MIN_ROOM	(sizeof(struct vfio_record) + VFIO_RECORD_ALIGN)
