@@ -8,13 +8,13 @@
 # bench.sh [CELL]...: those below, or all of them
 #
 # Variables:
-#	GRID	"full": each size, number of devices and channels, and content with each
-#		of the others, without QEMU
+#	GRID	"scale": more sizes, and numbers of devices and channels; "full": each of
+#		these and each content with each of the others, too.  Both without QEMU
 #	RUNS	how often each is measured, default 3
 . "$(dirname "$0")/lib.sh"
 . "$here/qemu_lib.sh"
 
-runs=${RUNS:-3}
+runs=${RUNS:-3} seed=0
 figures=${VM_OUTPUT:-.}/figures
 guest_memory=8
 
@@ -35,13 +35,27 @@ cells() {
 		half-zero 256 1 4 half kernel kernel-plain user
 		all-zero 256 1 4 zero kernel kernel-plain user
 		foreign 256 1 4 full foreign user
-		nothing 0 1 4 zero kernel user
+		nothing 0 1 4 zero kernel user ${stock:+qemu}
 	END
+}
+
+scale() {
+	for mib in 1 16 64 256 1024 4096; do
+		echo "size-$mib $mib 1 4 full kernel user"
+	done
+	for devices in 1 2 3 4 5 6 7 8; do
+		echo "devices-$devices 64 $devices 4 full kernel user"
+	done
+	for channels in 1 2 4 8 16 32 64; do
+		echo "channels-$channels 256 1 $channels full kernel user"
+	done
 }
 
 full_grid() {
 	for mib in 64 256 1024; do
 		for devices in 1 4; do
+			# there are not as many devices of that size
+			[ $devices-$mib != 4-1024 ] || continue
 			for channels in 1 2 4 8; do
 				for content in full half zero; do
 					echo "${devices}x${mib}M-$channels-$content $mib $devices $channels" \
@@ -62,6 +76,7 @@ cpu_time() {
 # rates are those of the same three seconds.
 run_iperf3() {
 	servers= clients=
+	rm -f "$work"/iperf3.*
 	for i in $(seq $channels); do
 		nsenter --net=/run/netns/dst iperf3 -s -1 -p $((5200 + i)) >/dev/null &
 		servers="$servers $!"
@@ -81,7 +96,16 @@ run_iperf3() {
 		sum && /"bits_per_second":/ { rate += $2 / 8; sum = 0 }
 		END { ms = bytes * 1000 / rate
 		      printf "%.1f %.0f 0 %.1f 0 0\n", ms, cpu * bytes / all, ms }'
-	rm "$work"/iperf3.*
+}
+
+# Where a device has little to send QEMU may abort, see qemu.sh.
+try_qemu() {
+	for _ in 1 2 3; do
+		run_qemu "$@" && return
+		quit_all >&2
+		grep "Assertion" "$work/src.log" >&2 || return
+	done
+	return 1
 }
 
 # run_qemu TRANSFER CHANNELS [NAME=VALUE]...: two of them, with paused guests
@@ -95,7 +119,7 @@ run_qemu() {
 		start dst "$transfer" "$(every 2 0 $chosen)" -incoming defer -S &&
 		prepare "$multifd" return-path || return
 	"$bin/bench_qemu" "$work/src.qmp" "$work/dst.qmp" $dst_pid "tcp:$DST4:$port" || return
-	quit_all
+	quit_all >&2
 }
 
 # every N REST WORD...: each Nth of the words, those with that rest
@@ -115,17 +139,29 @@ tuned="MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_
 measure() {
 	case $1 in
 	iperf3) run_iperf3 ;;
-	qemu) run_qemu on $channels ;;
-	qemu-tuned) run_qemu on $channels $tuned ;;
-	qemu-off) run_qemu off "" ;;
-	qemu-off-tuned) run_qemu off "" $tuned ;;
-	foreign) LD_PRELOAD=$bin/hide_iter.so "$bin/bench" kernel $channels $content "$2" src dst "$DST4" $chosen 2>&1 |
-		grep -v hidden ;;
+	qemu) try_qemu on $channels ;;
+	qemu-tuned) try_qemu on $channels $tuned ;;
+	qemu-off) try_qemu off "" ;;
+	qemu-off-tuned) try_qemu off "" $tuned ;;
+	foreign) LD_PRELOAD=$bin/hide_iter.so "$bin/bench" kernel $channels $content "$2" src dst "$DST4" $chosen ;;
 	*) "$bin/bench" "$1" $channels $content "$2" src dst "$DST4" $chosen ;;
 	esac
 }
 
-# Run 0 is not counted: in it the CPU's emulation translates the code.
+# The most that TCP's buffers hold, of both hosts, in KiB, to a file for each contender
+watch_sockets() {
+	most=0
+	while :; do
+		read -r _ _ _ _ _ _ _ _ _ _ pages <<-END
+			$(grep ^TCP: /proc/net/sockstat)
+		END
+		[ "$pages" -le $most ] || { most=$pages; echo $((4 * most)) >"$work/sockets.$1"; }
+		sleep 0.02
+	done
+}
+
+# Run 0 is not counted: in it the CPU's emulation translates the code, and somebody
+# looks at the sockets.
 run_cell() {
 	cell=$1 mib=$2 nr_devices=$3 channels=$4 content=$5
 	shift 5
@@ -138,8 +174,23 @@ run_cell() {
 	for run in $(seq 0 $runs); do
 		for contender; do
 			echo "$cell, run $run of $runs: $contender" >&2
-			line=$(measure $contender $((run + 1))) || return
-			[ $run = 0 ] || echo "$cell $mib $nr_devices $channels $content $contender $line" >>"$figures"
+			if [ $run = 0 ]; then
+				echo 0 >"$work/sockets.$contender"
+				watch_sockets $contender &
+				watch=$!
+			fi
+			seed=$((seed + 1))
+			line=$(measure $contender $seed) || return
+			if [ $(echo "$line" | wc -w) != 6 ]; then
+				echo "bench.sh: $contender gave no figures: $line" >&2
+				return 1
+			fi
+			if [ $run = 0 ]; then
+				kill $watch
+			else
+				echo "$cell $mib $nr_devices $channels $content $contender" \
+					"$line $(cat "$work/sockets.$contender")" >>"$figures"
+			fi
 		done
 	done
 }
@@ -169,7 +220,11 @@ run_timeline() {
 lib_setup
 mkdir -p /sys/kernel/tracing/instances/bench
 echo "# $(uname -r) $(nproc) $(grep -q 'QEMU TCG' /proc/cpuinfo && echo emulated || echo real)" >"$figures"
-if [ "${GRID:-}" = full ]; then full_grid; else cells; fi >"$work/cells"
+case ${GRID:-} in
+full) full_grid; scale ;;
+scale) scale ;;
+*) cells ;;
+esac >"$work/cells"
 for cell; do grep "^$cell " "$work/cells" || exit; done >"$work/some"
 [ $# = 0 ] || mv "$work/some" "$work/cells"
 while read -r cell <&3; do

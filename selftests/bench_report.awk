@@ -4,11 +4,11 @@
 # and what it is to reach; leaves bench.json, and the data for bench.gnuplot, in DIRECTORY.
 #
 # A line of figures: cell, MiB, devices, channels, content, contender, and then
-# milliseconds (all, of CPUs, to stop, to stream, to end the load) and KiB.
+# milliseconds (all, of CPUs, to stop, to stream, to end the load) and KiB (for data at the
+# destination, in buffers of sockets).
 
 BEGIN {
-	split("time cpu stop stream load memory", field)
-	split("total_ms cpu_ms stop_ms stream_ms load_ms memory_kib", key)
+	fields = split("total_ms cpu_ms stop_ms stream_ms load_ms memory_kib socket_kib", key)
 }
 
 $1 == "#" { linux = $2; cpus = $3; emulated = $4 == "emulated"; next }
@@ -23,7 +23,7 @@ $1 == "#" { linux = $2; cpus = $3; emulated = $4 == "emulated"; next }
 	if (!(($1, $6) in runs))
 		contenders[$1] = contenders[$1] " " $6
 	run = ++runs[$1, $6]
-	for (i = 1; i <= 6; i++)
+	for (i = 1; i <= fields; i++)
 		value[$1, $6, i, run] = $(6 + i)
 }
 
@@ -38,7 +38,7 @@ function median(c, who, i,    n, j, k, v, t) {
 	return n % 2 ? t[(n + 1) / 2] : (t[n / 2] + t[n / 2 + 1]) / 2
 }
 
-# What stands before a dash is the same with other settings: the better one counts.
+# The same with malloc tuned may be better, and then counts.
 function best(c, who, i,    a, b) {
 	a = median(c, who, i)
 	if (!((c, who "-tuned") in runs))
@@ -48,13 +48,14 @@ function best(c, who, i,    a, b) {
 }
 
 function table(c,    n, i, j, who) {
-	printf "\n%s: %s\n%-16s%9s%9s%9s%9s%9s%10s%10s\n", c, about[c], "", "time ms", "stop",
-		"stream", "load", "CPU ms", "CPU s/GiB", "dst KiB"
+	printf "\n%s: %s\n%-16s%9s%9s%9s%9s%9s%10s%10s%10s\n", c, about[c], "", "time ms", "stop",
+		"stream", "load", "CPU ms", "CPU s/GiB", "dst KiB", "sockets"
 	n = split(contenders[c], who, " ")
 	for (i = 1; i <= n; i++) {
-		printf "%-16s%9.1f%9.1f%9.1f%9.1f%9.0f%10.2f%10d\n", who[i], median(c, who[i], 1),
+		printf "%-16s%9.1f%9.1f%9.1f%9.1f%9.0f%10.2f%10d%10d\n", who[i], median(c, who[i], 1),
 			median(c, who[i], 3), median(c, who[i], 4), median(c, who[i], 5),
-			median(c, who[i], 2), median(c, who[i], 2) / 1000 / bytes[c], median(c, who[i], 6)
+			median(c, who[i], 2), median(c, who[i], 2) / 1000 / bytes[c], median(c, who[i], 6),
+			median(c, who[i], 7)
 	}
 }
 
@@ -66,7 +67,7 @@ function json(file,    c, i, j, k, n, who) {
 		n = split(contenders[cell[c]], who, " ")
 		for (i = 1; i <= n; i++) {
 			printf ",\n  \"%s\": {", who[i] >file
-			for (j = 1; j <= 6; j++) {
+			for (j = 1; j <= fields; j++) {
 				printf "%s\"%s\": [", (j > 1 ? ", " : ""), key[j] >file
 				for (k = 1; k <= runs[cell[c], who[i]]; k++)
 					printf "%s%s", (k > 1 ? ", " : ""), value[cell[c], who[i], j, k] >file

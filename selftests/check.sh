@@ -17,8 +17,8 @@ machines() {
 		[ ! -e "$results/$kernel.skip" ] || continue
 		case $kernel in
 		*-debug) set -- 9:programs 8:races 6:scripts 4:qemu-10.0 ${LONG:+3:many_devices} ;;
-		*) set -- 7:qemu-10.0 8:scripts 3:programs 3:many_devices 2:sanitizers \
-			${LONG:+2:races} 1:qemu-newest 1:two_boots 1:power ;;
+		*) set -- 7:qemu-10.0 8:scripts 3:programs 2:sanitizers \
+			${LONG:+2:races 3:many_devices} 1:qemu-newest 1:two_boots 1:power ;;
 		esac
 		for machine; do
 			[ -e "$results/${machine#*:}.skip" ] || echo "${machine%:*} $kernel ${machine#*:}"

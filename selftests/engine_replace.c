@@ -185,7 +185,7 @@ static int replace(struct engine *source, struct engine *destination,
 		ret = hand_over(destination, sock[1], id, 0);
 	/* it may be that only other channels had something to bring */
 	if (ret)
-		return is_done(destination) ? 1 : ret;
+		return ret == -EBADFD && is_done(destination) ? 1 : ret;
 	/* a thread of a source that is DONE is about to end */
 	while ((ret = hand_over(source, sock[0], id, lost.packets)) == -EBUSY)
 		usleep(1000);

@@ -25,11 +25,6 @@ ok() {
 	fi
 }
 
-# Is this not one of the slow machines, where only some of a script's tests run?
-all_runs() {
-	[ "${RUNS:-all}" = all ]
-}
-
 skip() {
 	tests=$((tests + 1))
 	echo "ok $tests $1 # SKIP $2"

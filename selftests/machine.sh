@@ -94,7 +94,7 @@ case $name in
 races) run_tests TEST_GEN_PROGS_RACES ;;
 programs)
 	case $kernel-${LONG:-} in
-	*-debug-* | *-?) run_tests TEST_GEN_PROGS_OTHERS ;;
+	*-debug-* | *-?*) run_tests TEST_GEN_PROGS_OTHERS ;;
 	*) run_tests TEST_GEN_PROGS_STOCK ;;
 	esac
 	;;
@@ -103,11 +103,10 @@ scripts)
 	append=kmemleak=off
 	case $kernel in
 	*-debug)
-		SOAK_COUNT=10
+		SOAK_COUNT=6
 		if [ "${LONG:-}" ]; then
 			run_tests TEST_PROGS_STOCK
 		else
-			RUNS=some
 			run_tests TEST_PROGS_DEBUG
 		fi
 		;;

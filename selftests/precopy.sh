@@ -155,12 +155,10 @@ for channels in 1 16; do
 	succeeds "$channels channels" -- --channels $channels --packet-size 64K
 done
 succeeds "packets of 4 KiB" -- --packet-size 4K
-if all_runs; then
-	when_to_stop
-	limited
-	paths
-	without
-fi
+when_to_stop
+limited
+paths
+without
 late_round
 failures
 two_devices

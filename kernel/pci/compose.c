@@ -108,7 +108,8 @@ static unsigned long find_end(const struct qvp_device *q, unsigned long page,
 	*zero = at == end || at - page >= QVP_MIN_ZEROS;
 	if (*zero)
 		return at;
-	for (; at < end && zeros < QVP_MIN_ZEROS; at++)
+	/* In PRE_COPY a look at @at might find something else now. */
+	for (at++; at < end && zeros < QVP_MIN_ZEROS; at++)
 		zeros = is_zero(q, at, 1) ? zeros + 1 : 0;
 	return zeros < QVP_MIN_ZEROS ? end : at - zeros;
 }
@@ -128,10 +129,19 @@ static ssize_t put_pages(struct qvp_save *save, unsigned long page,
 	return put_record(save, &rec, q->memory + offset, to);
 }
 
+/* Whether all pages up to @end have room in another record, after one up to @page */
+static bool can_split(unsigned long page, unsigned long end,
+		      const struct iov_iter *to)
+{
+	return iov_iter_count(to) >= 2 * sizeof(struct vfio_record) +
+				     (u64)(end - page) * VFIO_RECORD_ALIGN;
+}
+
 /*
  * A user's memory may not take a record, which the carry then has to: there is
- * one.  In the kernel's there are as many as it takes to leave zeros out: each
- * range of these saves more room than the two records need that it costs.
+ * one.  In the kernel's there are as many as it takes to leave zeros out.  What was
+ * zero need not be so any more when the next record begins, if the device runs:
+ * there must be room for all that is not written yet.
  */
 static ssize_t put_memory(struct qvp_save *save, struct iov_iter *to)
 {
@@ -151,6 +161,8 @@ static ssize_t put_memory(struct qvp_save *save, struct iov_iter *to)
 			zero = is_zero(q, page, end - page);
 		else
 			stop = find_end(q, page, end, &zero);
+		if (!zero && !can_split(page, end, to))
+			stop = end;
 		done += put_pages(save, page, stop, zero, to);
 	}
 	return done;
