@@ -2,7 +2,7 @@
 #
 # gnuplot -e "directory='...'" bench.gnuplot: pictures of what bench_report.awk left there
 
-set terminal pngcairo size 900,540 font "sans,11"
+set terminal pngcairo size 900,540 font "sans,11" noenhanced
 set style data linespoints
 set grid ytics
 set key top left
