@@ -129,7 +129,7 @@ static ssize_t put_pages(struct qvp_save *save, unsigned long page,
 	return put_record(save, &rec, q->memory + offset, to);
 }
 
-/* Whether all pages up to @end have room in another record, after one up to @page */
+/* Whether the pages from @page to @end have room in two records */
 static bool can_split(unsigned long page, unsigned long end,
 		      const struct iov_iter *to)
 {
