@@ -68,10 +68,19 @@ static int reset_by_root(struct vfio_device *dev)
 	return write_sysfs(dev, "reset");
 }
 
-/* All that is below the port */
+/*
+ * All that is below the port.  This one does not wait either, for who has locked
+ * the config space, as an arc does for the moment it looks at the command.
+ */
 static int reset_by_port(struct vfio_device *dev)
 {
-	return write_sysfs(dev, "../reset_subordinate");
+	uint64_t end = engine_now() + BUSY_NS;
+	int ret;
+
+	do {
+		ret = write_sysfs(dev, "../reset_subordinate");
+	} while (ret == -EAGAIN && engine_now() < end);
+	return ret;
 }
 
 FIXTURE(reset) {
