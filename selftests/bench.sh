@@ -112,7 +112,7 @@ try_qemu() {
 run_qemu() {
 	transfer=$1 multifd=$2
 	shift 2
-	set -- env LD_PRELOAD="$bin/hide_precopy.so" "$@"
+	set -- env LD_PRELOAD="$bin/hide_flags.so" HIDE_FLAGS=4 "$@"
 	src_prefix="nsenter --net=/run/netns/src $*"
 	dst_prefix="nsenter --net=/run/netns/dst $*"
 	start src "$transfer" "$(every 2 1 $chosen)" -S &&

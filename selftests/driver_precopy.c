@@ -16,6 +16,7 @@
 #define PAGE		VFIO_RECORD_ALIGN
 #define HAMMER_PASSES	6
 #define HAMMERS		4
+#define PRECOPY_INFO_V2	12	/* VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2 */
 
 FIXTURE(precopy) {
 	struct vfio_device source;
@@ -149,6 +150,24 @@ TEST_F(precopy, info)
 		EXPECT_EQ(-1, read(self->fd, &byte, 1));
 		EXPECT_EQ(ENOMSG, errno);
 	}
+}
+
+/* From Linux 7.2 on the flags are output for who has asked so: there are none. */
+TEST_F(precopy, info_flags)
+{
+	struct vfio_precopy_info info = { .argsz = sizeof(info), .flags = 7 };
+	struct vfio_device_feature feature = {
+		.argsz = sizeof(feature),
+		.flags = VFIO_DEVICE_FEATURE_SET | PRECOPY_INFO_V2,
+	};
+	int ret;
+
+	ASSERT_EQ(0, ioctl(self->fd, VFIO_MIG_GET_PRECOPY_INFO, &info));
+	EXPECT_EQ(7, info.flags);
+	ret = ioctl(self->source.fd, VFIO_DEVICE_FEATURE, &feature);
+	EXPECT_TRUE(!ret || errno == ENOTTY);
+	ASSERT_EQ(0, ioctl(self->fd, VFIO_MIG_GET_PRECOPY_INFO, &info));
+	EXPECT_EQ(ret ? 7 : 0, info.flags);
 }
 
 TEST_F(precopy, info_arguments)

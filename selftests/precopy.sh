@@ -48,6 +48,17 @@ two_devices() {
 	result $? "two devices, by way of PRE_COPY_P2P"
 }
 
+# Its initial bytes have moved, and there are some again: no stop is offered yet.
+set_up_anew() {
+	start_destination -- --listen $DST4:0
+	export LD_PRELOAD="$bin/reinit.so"
+	start_source --seed=$((seed += 1)) -- --downtime-limit 600000 --json \
+		--connect "$DST4:$listen_port"
+	unset LD_PRELOAD
+	wait_both && migrated && [ "$(value rounds)" = 2 ]
+	result $? "a device that is set up anew: $(value rounds) rounds"
+}
+
 # What the guest writes never ends, so that the limit decides.
 when_to_stop() {
 	live -- --downtime-limit 0 --max-rounds 3 && wait_both && migrated &&
@@ -155,6 +166,7 @@ for channels in 1 16; do
 	succeeds "$channels channels" -- --channels $channels --packet-size 64K
 done
 succeeds "packets of 4 KiB" -- --packet-size 4K
+set_up_anew
 when_to_stop
 limited
 paths

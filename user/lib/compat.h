@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What an older <linux/vfio.h> lacks of VFIO's migration uAPI (Linux 6.2), under
- * names of our own so that it clashes with none.
+ * What an older <linux/vfio.h> lacks of VFIO's migration uAPI (Linux 6.2 and 7.2),
+ * under names of our own so that it clashes with none.
  */
 #ifndef VMF_COMPAT_H
 #define VMF_COMPAT_H
@@ -14,6 +14,7 @@ enum {
 	VMF_STATE_PRE_COPY_P2P	= 7,	/* VFIO_DEVICE_STATE_PRE_COPY_P2P */
 	VMF_MIGRATION_PRE_COPY	= 1 << 2, /* VFIO_MIGRATION_PRE_COPY */
 	VMF_FEATURE_MIG_DATA_SIZE = 9,	/* VFIO_DEVICE_FEATURE_MIG_DATA_SIZE */
+	VMF_FEATURE_PRECOPY_INFO_V2 = 12, /* VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2 */
 };
 
 /* struct vfio_device_feature_mig_data_size */
