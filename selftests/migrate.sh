@@ -113,6 +113,23 @@ negotiation() {
 	refused "fewer devices than the destination has" "number of devices is 1"
 }
 
+# Of one device among others, whose peers may still use it: without P2P it is refused.
+# The VMM takes no preloaded library, so this is what the helper sees.
+without_p2p() {
+	pairs ivshmem-4k ivshmem-1m || { skip "without P2P" "no pairs"; return; }
+	export LD_PRELOAD="$bin/hide_flags.so" HIDE_FLAGS=2
+	"$vmm" destination --netns=dst --helper="$helper" $dst -- --listen $DST4:0 \
+		>"$work/dst.log" 2>&1
+	dst_status=$?
+	"$vmm" source --netns=src --helper="$helper" $src -- --connect $DST4:1 \
+		>"$work/src.log" 2>&1
+	src_status=$?
+	unset LD_PRELOAD HIDE_FLAGS
+	ended 1 1 && runs src && runs dst && grep -q "lacks RUNNING_P2P" "$work/src.log" &&
+		grep -q "lacks RUNNING_P2P" "$work/dst.log"
+	result $? "two devices without P2P"
+}
+
 # The source's kernel says how many there can be, so nobody is asked.
 too_many_channels() {
 	src=$(use ivshmem-4k 0 a) dst=$(use ivshmem-4k 1 a)
@@ -133,5 +150,6 @@ four_devices
 config_state
 flipped_bit
 negotiation
+without_p2p
 too_many_channels
 finish
