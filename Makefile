@@ -95,6 +95,9 @@ bench: deps modules user selftests qemu-10.0	## measure, beside QEMU, user space
 bench-full:	## measure each size, number of devices and channels, and content (hours)
 	@$(MAKE) --no-print-directory bench GRID=full BENCH_TIME=14400
 
+bench-check: modules user selftests	## count instructions, against those that were recorded
+	@selftests/vm.sh -i -t 600 -m 4G -p 64M -- selftests/bench_check.sh
+
 # A QEMU or a kernel that cannot be had, for which the script exits with 4, is
 # skipped and said.
 fetch = mkdir -p $(RESULTS) $(CACHE)/$(1) && rm -f $(RESULTS)/$(1).skip; \
@@ -208,5 +211,5 @@ clean:	## remove what was built; fetched kernels stay
 
 # "deps" comes before what needs it; the makes below still run in parallel.
 .NOTPARALLEL:
-.PHONY: help deps kernel $(QEMUS) modules $(KERNELS:%=modules-%) sanitized user selftests vm demo bench bench-full test test-all lint $(checks:%=lint-%) \
+.PHONY: help deps kernel $(QEMUS) modules $(KERNELS:%=modules-%) sanitized user selftests vm demo bench bench-check bench-full test test-all lint $(checks:%=lint-%) \
 	install uninstall clean

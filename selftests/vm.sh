@@ -13,8 +13,10 @@ set -eu
 
 usage() {
 	cat <<-'END'
-	usage: vm.sh [-k kernel] [-a arguments] [-p pairs] [-d size]... [-m memory]
+	usage: vm.sh [-i] [-k kernel] [-a arguments] [-p pairs] [-d size]... [-m memory]
 	             [-t seconds] [-o directory] [--] [command [argument]...]
+
+	 -i  one CPU, whose clock counts a nanosecond for each instruction
 
 	 -k  kernel's name, default 6.12
 	 -a  arguments for the kernel, beside its own
@@ -173,9 +175,10 @@ crashed() {
 }
 
 kernel=${KERNEL:-6.12} pairs=${PAIRS:-4K,1M,256M,bochs} memory=2G limit= output=
-arguments= disks=
-while getopts k:a:p:d:m:t:o:h option; do
+arguments= disks= cpus="tcg,thread=multi -smp 2"
+while getopts ik:a:p:d:m:t:o:h option; do
 	case $option in
+	i) cpus="tcg,thread=single -smp 1 -icount shift=0,sleep=off" ;;
 	k) kernel=$OPTARG ;;
 	a) arguments=$OPTARG ;;
 	p) pairs=$OPTARG ;;
@@ -258,7 +261,7 @@ add_disks $disks
 
 run() {
 	exec timeout --foreground -k 5 "${limit:-900}" "$qemu" -nodefaults -display none -no-reboot \
-		-M q35,kernel-irqchip=off -accel tcg,thread=multi -smp 2 -m "$memory" \
+		-M q35,kernel-irqchip=off -accel $cpus -m "$memory" \
 		-cpu max,-erms,-fsrm -device intel-iommu,intremap=on \
 		-kernel "$KIMAGE" -initrd "$scratch/initrd.cpio" -append "$append" \
 		-chardev file,id=log,path="$log" -serial chardev:log \

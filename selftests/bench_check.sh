@@ -1,0 +1,61 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# How many instructions it takes to move a MiB, against what instructions.txt has, as
+# "contender content millions", of the kernel in its first line.  For a machine whose
+# clock counts them (vm.sh -i).  Fails if one takes 5 % more, or if five runs differ by
+# more than 2 %, which says nothing then.
+. "$(dirname "$0")/lib.sh"
+
+mib=64 seed=0
+record=$here/instructions.txt
+
+# Each run's time is in ms, of a million instructions.  The first one is not counted.
+count() {
+	for run in 0 1 2 3 4 5; do
+		line=$("$bin/bench" "$1" 4 "$2" $((seed += 1)) src dst "$DST4" $chosen) || return
+		[ $run = 0 ] || echo "$1 $2 ${line%% *}"
+	done
+}
+
+lib_setup
+chosen=$(awk -v bytes=$((mib << 20)) '$2 ~ /^ivshmem/ && $4 == bytes { print $1 }' "$work/devices")
+[ $(echo $chosen | wc -w) = 2 ] || { echo "bench_check.sh: wants two devices of $mib MiB" >&2; exit 1; }
+for contender in kernel kernel-plain user; do
+	for content in full half zero; do
+		count $contender $content || exit
+	done
+done >"$work/counts"
+awk -v mib=$mib -v release="$(uname -r)" '
+	FNR == 1 && FILENAME == ARGV[1] {
+		other = $NF != release
+		if (other)
+			print "recorded with Linux " $NF ", so a change is only shown: this is " release
+		next
+	}
+	FILENAME == ARGV[1] { was[$1 " " $2] = $3; next }
+	{
+		key = $1 " " $2
+		if (!(key in n)) { order[++keys] = key; least[key] = most[key] = $3 }
+		n[key]++
+		sum[key] += $3
+		if ($3 < least[key]) least[key] = $3
+		if ($3 > most[key]) most[key] = $3
+	}
+	END {
+		print "contender     content  millions/MiB  spread %  recorded  change %"
+		for (i = 1; i <= keys; i++) {
+			key = order[i]
+			split(key, part, " ")
+			mean = sum[key] / n[key]
+			spread = (most[key] - least[key]) * 100 / mean
+			change = was[key] ? (mean / mib / was[key] - 1) * 100 : 0
+			verdict = ""
+			if (spread > 2) { verdict = "differs from run to run"; bad = 1 }
+			else if (!was[key]) { verdict = "not recorded"; bad = 1 }
+			else if (change > 5 && !other) { verdict = "TOO MANY"; bad = 1 }
+			printf "%-13s %-7s %13.3f %9.2f %9.3f %+9.2f  %s\n", part[1], part[2], mean / mib,
+				spread, was[key], change, verdict
+		}
+		exit bad
+	}' "$record" "$work/counts"
