@@ -152,7 +152,7 @@ TEST_F(precopy, info)
 	}
 }
 
-/* From Linux 7.2 on the flags are output for who has asked so: there are none. */
+/* In newer kernels the flags are output for who has asked so: there are none. */
 TEST_F(precopy, info_flags)
 {
 	struct vfio_precopy_info info = { .argsz = sizeof(info), .flags = 7 };

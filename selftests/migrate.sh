@@ -118,10 +118,10 @@ negotiation() {
 without_p2p() {
 	pairs ivshmem-4k ivshmem-1m || { skip "without P2P" "no pairs"; return; }
 	export LD_PRELOAD="$bin/hide_flags.so" HIDE_FLAGS=2
-	"$vmm" destination --netns=dst --helper="$helper" $dst -- --listen $DST4:0 \
-		>"$work/dst.log" 2>&1
+	timeout 60 "$vmm" destination --netns=dst --helper="$helper" $dst -- \
+		--listen $DST4:0 >"$work/dst.log" 2>&1
 	dst_status=$?
-	"$vmm" source --netns=src --helper="$helper" $src -- --connect $DST4:1 \
+	timeout 60 "$vmm" source --netns=src --helper="$helper" $src -- --connect $DST4:1 \
 		>"$work/src.log" 2>&1
 	src_status=$?
 	unset LD_PRELOAD HIDE_FLAGS

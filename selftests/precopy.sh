@@ -50,13 +50,19 @@ two_devices() {
 
 # Its initial bytes have moved, and there are some again: no stop is offered yet.
 set_up_anew() {
-	start_destination -- --listen $DST4:0
-	export LD_PRELOAD="$bin/reinit.so"
-	start_source --seed=$((seed += 1)) -- --downtime-limit 600000 --json \
-		--connect "$DST4:$listen_port"
-	unset LD_PRELOAD
-	wait_both && migrated && [ "$(value rounds)" = 2 ]
-	result $? "a device that is set up anew: $(value rounds) rounds"
+	reinit=0
+	for multifd in on off; do
+		start_destination -- --listen $DST4:0
+		# over the main channel somebody else looks before
+		export LD_PRELOAD="$bin/reinit.so" REINIT=$((reinit += 1))
+		all=$src src=$src,multifd=$multifd
+		start_source --seed=$((seed += 1)) -- --downtime-limit 600000 --json \
+			--connect "$DST4:$listen_port"
+		unset LD_PRELOAD REINIT
+		src=$all
+		wait_both && migrated && [ "$(value rounds)" = 2 ]
+		result $? "a device that is set up anew, multifd $multifd: $(value rounds) rounds"
+	done
 }
 
 # What the guest writes never ends, so that the limit decides.

@@ -16,7 +16,8 @@ usage() {
 	usage: vm.sh [-i] [-k kernel] [-a arguments] [-p pairs] [-d size]... [-m memory]
 	             [-t seconds] [-o directory] [--] [command [argument]...]
 
-	 -i  one CPU, whose clock counts a nanosecond for each instruction
+	 -i  one CPU, whose clock counts a nanosecond for each instruction, and
+	     while it waits for a timer
 
 	 -k  kernel's name, default 6.12
 	 -a  arguments for the kernel, beside its own
@@ -175,10 +176,10 @@ crashed() {
 }
 
 kernel=${KERNEL:-6.12} pairs=${PAIRS:-4K,1M,256M,bochs} memory=2G limit= output=
-arguments= disks= cpus="tcg,thread=multi -smp 2"
+arguments= disks= slow= cpus="tcg,thread=multi -smp 2"
 while getopts ik:a:p:d:m:t:o:h option; do
 	case $option in
-	i) cpus="tcg,thread=single -smp 1 -icount shift=0,sleep=off" ;;
+	i) cpus="tcg,thread=single -smp 1 -icount shift=0,sleep=off" slow=1 ;;
 	k) kernel=$OPTARG ;;
 	a) arguments=$OPTARG ;;
 	p) pairs=$OPTARG ;;
@@ -289,7 +290,7 @@ append="$append nohz=off highres=off"
 # Emulation keeps what it has translated by address: a program that is somewhere
 # else each time is translated each time.
 append="$append norandmaps thash_entries=512 $arguments"
-case $kernel in *-debug) patience=240 ;; *) patience=60 ;; esac
+case $kernel-$slow in *-debug-* | *-1) patience=240 ;; *) patience=60 ;; esac
 append="$append sysctl.kernel.hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=$patience"
 append="$append softlockup_panic=1 sysctl.kernel.watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=$patience"
 status=0

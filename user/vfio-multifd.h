@@ -79,7 +79,9 @@ VMF_API int vmf_device_get_state(int fd, uint32_t *state);
 
 /*
  * Puts the data fd of the new state into @data_fd, or -1 where it has none;
- * it is O_CLOEXEC and the caller's to close.
+ * it is O_CLOEXEC and the caller's to close.  Before PRE_COPY this asks the device, up to
+ * its last close, to have initial bytes again when it is set up anew
+ * (VFIO_DEVICE_FEATURE_MIG_PRECOPY_INFOv2, of newer kernels).
  */
 VMF_API int vmf_device_set_state(int fd, uint32_t state, int *data_fd);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What an older <linux/vfio.h> lacks of VFIO's migration uAPI (Linux 6.2 and 7.2),
+ * What an older <linux/vfio.h> lacks of VFIO's migration uAPI (Linux 6.2 and 7),
  * under names of our own so that it clashes with none.
  */
 #ifndef VMF_COMPAT_H

@@ -141,14 +141,10 @@ int vmf_device_set_state(int fd, uint32_t state, int *data_fd)
 	};
 	int ret;
 
-	*data_fd = -1;
-	/* A device that is set up anew has initial bytes again for who asked so. */
-	if (state == VMF_STATE_PRE_COPY) {
-		ret = feature(fd, VMF_FEATURE_PRECOPY_INFO_V2 |
-			      VFIO_DEVICE_FEATURE_SET, &arg, 0);
-		if (ret && ret != -ENOTTY)
-			return ret;
-	}
+	/* Where there is none of this, a device never has initial bytes again. */
+	if (state == VMF_STATE_PRE_COPY)
+		feature(fd, VMF_FEATURE_PRECOPY_INFO_V2 |
+			VFIO_DEVICE_FEATURE_SET, &arg, 0);
 	ret = feature(fd, VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE |
 		      VFIO_DEVICE_FEATURE_SET, &arg, sizeof(arg));
 	*data_fd = ret ? -1 : arg.data_fd;

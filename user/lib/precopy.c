@@ -78,6 +78,7 @@ static uint64_t stopped_size(const struct vmf_session *session)
 
 static int measure_left(struct vmf_session *session, struct rounds *rounds)
 {
+	uint64_t initial;
 	uint32_t i;
 	int ret;
 
@@ -86,6 +87,7 @@ static int measure_left(struct vmf_session *session, struct rounds *rounds)
 	for (i = 0; i < session->params->devices; i++) {
 		if (!session->device[i].precopy)
 			continue;
+		initial = rounds->so_far.initial;
 		ret = vmf_rounds_measure(&rounds->so_far,
 					 session->device[i].data_fd);
 		if (ret)
@@ -93,6 +95,9 @@ static int measure_left(struct vmf_session *session, struct rounds *rounds)
 					     "device %s: how much is left: %s",
 					     session->params->device[i].idstr,
 					     strerror(-ret));
+		/* A device that was set up anew has some again. */
+		if (rounds->so_far.initial > initial)
+			session->device[i].section.initial_sent = false;
 	}
 	return 0;
 }

@@ -159,10 +159,10 @@ static int pause(struct vmf_session *session, uint32_t i, bool initial)
 	struct vmf_section *section = &session->device[i].section;
 	uint32_t kind = END_OF_STATE;
 
-	if (!initial && !section->initial_sent)
+	if (!initial && !section->initial_sent) {
+		section->initial_sent = true;
 		kind = INIT_DATA_SENT;
-	/* A device that is set up anew has some again. */
-	section->initial_sent = !initial;
+	}
 	section->paused = true;
 	vmf_session_step(session);
 	return send_bare(session, i, kind);
