@@ -270,6 +270,22 @@ TEST_F(replace, at_the_beginning)
 				 self->data));
 }
 
+/* What comes after somebody has ended reading alone is not acknowledged. */
+TEST_F(replace, reading_ends)
+{
+	struct vfio_multifd_channel_status status;
+
+	engine_start_all(&self->destination);
+	shutdown(self->sock[0][1], SHUT_RD);
+	ASSERT_TRUE(wait_lost(&self->destination, 0, &status));
+	engine_start_all(&self->source);
+	ASSERT_TRUE(wait_lost(&self->source, 0, &status));
+	ASSERT_EQ(0, replace(&self->source, &self->destination, 0,
+			     self->sock[0]));
+	ASSERT_TRUE(all_is_there(&self->source, &self->destination, self->to,
+				 self->data));
+}
+
 TEST_F(replace, refusals)
 {
 	struct vfio_multifd_channel_status status;
@@ -360,6 +376,60 @@ TEST_F(replace, after_the_end)
 	ASSERT_LE(0, ret);
 	ASSERT_TRUE(all_is_there(&self->source, &self->destination, self->to,
 				 self->data));
+}
+
+/* Sends what was added but for @cut bytes, breaks the connection, and makes another. */
+static void put_part(struct __test_metadata *_metadata, struct engine *engine,
+		     size_t cut, uint64_t packets)
+{
+	struct engine_channel *channel = &engine->channel[0];
+	struct vfio_multifd_channel_status status;
+	int pair[2];
+
+	channel->bytes.len -= cut;
+	ASSERT_EQ(0, engine_put(channel));
+	shutdown(channel->sock, SHUT_WR);
+	ASSERT_TRUE(wait_lost(engine, 0, &status));
+	EXPECT_EQ(packets, status.packets);
+	close(channel->sock);
+	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
+	channel->sock = pair[1];
+	EXPECT_EQ(0, hand_over(engine, pair[0], 0, 0));
+	close(pair[0]);
+	engine_add_inits(engine);
+}
+
+/* Of a packet that came in part all is forgotten: the next may be another one. */
+TEST(half_a_packet)
+{
+	uint8_t *data = engine_pattern(3 * ENGINE_PACKET, 3);
+	int file = engine_memfd(NULL, 0);
+	uint8_t got[ENGINE_PACKET];
+	uint32_t size = sizeof(got);
+	struct engine engine;
+
+	ENGINE_NEEDED();
+	ASSERT_EQ(0, engine_create_sealed(&engine, file, 1, FEATURES));
+	engine_start_all(&engine);
+	engine_add(&engine, 0, 0, 0, data + 5, ENGINE_PACKET);
+	put_part(_metadata, &engine, 100, 0);
+	engine_add(&engine, 0, 0, 0, data, 1000);
+	engine_add(&engine, 0, 1, WIRE_CONFIG, data + 7, 100);
+	put_part(_metadata, &engine, 1, 1);
+	engine_add(&engine, 0, 1, 0, data + 1000, ENGINE_PACKET);
+	engine_add(&engine, 0, 2, WIRE_CONFIG, data, ENGINE_PACKET);
+	put_part(_metadata, &engine, ENGINE_PACKET, 2);
+	engine_add(&engine, 0, 2, WIRE_CONFIG, data, ENGINE_PACKET - 1);
+	ASSERT_EQ(0, engine_put(&engine.channel[0]));
+	EXPECT_EQ(0, engine_join_all(&engine));
+	EXPECT_TRUE(is_done(&engine));
+	EXPECT_TRUE(engine_file_has(file, data, 1000 + ENGINE_PACKET));
+	EXPECT_EQ(0, engine_get_config(engine.fd, 0, got, &size));
+	EXPECT_EQ(ENGINE_PACKET - 1, size);
+	EXPECT_EQ(0, memcmp(got, data, size));
+	engine_destroy(&engine);
+	close(file);
+	free(data);
 }
 
 TEST(without_the_feature)
