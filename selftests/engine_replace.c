@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Connections that break, and others that take their place */
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 #include "harness.h"
+#include "answer.h"
 #include "engine.h"
 
 #define FEATURES	(VFIO_MULTIFD_FEATURE_DIGEST | \
@@ -270,16 +273,40 @@ TEST_F(replace, at_the_beginning)
 				 self->data));
 }
 
+/* Does the other end want no more of it? */
+static bool is_refused(int sock)
+{
+	uint64_t end = engine_now() + PATIENCE_S * 1000000000ull / 6;
+
+	do {
+		if (send(sock, "", 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
+		    (errno == EPIPE || errno == ECONNRESET))
+			return true;
+		usleep(1000);
+	} while (engine_now() < end);
+	return false;
+}
+
 /* What comes after somebody has ended reading alone is not acknowledged. */
 TEST_F(replace, reading_ends)
 {
 	struct vfio_multifd_channel_status status;
+	int pair[2];
 
 	engine_start_all(&self->destination);
 	shutdown(self->sock[0][1], SHUT_RD);
 	ASSERT_TRUE(wait_lost(&self->destination, 0, &status));
+	EXPECT_TRUE(is_refused(self->sock[0][0]));
+
+	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
+	ASSERT_EQ(0, hand_over(&self->destination, pair[1], 0, 0));
+	shutdown(pair[1], SHUT_RD);
+	ASSERT_TRUE(wait_lost(&self->destination, 0, &status));
+	EXPECT_TRUE(is_refused(pair[0]));
+	close(pair[0]);
+	close(pair[1]);
+
 	engine_start_all(&self->source);
-	ASSERT_TRUE(wait_lost(&self->source, 0, &status));
 	ASSERT_EQ(0, replace(&self->source, &self->destination, 0,
 			     self->sock[0]));
 	ASSERT_TRUE(all_is_there(&self->source, &self->destination, self->to,
@@ -416,20 +443,99 @@ TEST(half_a_packet)
 	engine_add(&engine, 0, 0, 0, data, 1000);
 	engine_add(&engine, 0, 1, WIRE_CONFIG, data + 7, 100);
 	put_part(_metadata, &engine, 1, 1);
-	engine_add(&engine, 0, 1, 0, data + 1000, ENGINE_PACKET);
-	engine_add(&engine, 0, 2, WIRE_CONFIG, data, ENGINE_PACKET);
-	put_part(_metadata, &engine, ENGINE_PACKET, 2);
-	engine_add(&engine, 0, 2, WIRE_CONFIG, data, ENGINE_PACKET - 1);
+	engine_add(&engine, 0, 1, 0, data + 1000, 1000);
+	engine_add(&engine, 0, 2, 0, data + 2000, ENGINE_PACKET);
+	engine_add(&engine, 0, 3, WIRE_CONFIG, data, ENGINE_PACKET);
+	put_part(_metadata, &engine, ENGINE_PACKET, 3);
+	engine_add(&engine, 0, 3, WIRE_CONFIG, data, ENGINE_PACKET - 1);
 	ASSERT_EQ(0, engine_put(&engine.channel[0]));
 	EXPECT_EQ(0, engine_join_all(&engine));
 	EXPECT_TRUE(is_done(&engine));
-	EXPECT_TRUE(engine_file_has(file, data, 1000 + ENGINE_PACKET));
+	EXPECT_TRUE(engine_file_has(file, data, 2000 + ENGINE_PACKET));
 	EXPECT_EQ(0, engine_get_config(engine.fd, 0, got, &size));
 	EXPECT_EQ(ENGINE_PACKET - 1, size);
 	EXPECT_EQ(0, memcmp(got, data, size));
 	engine_destroy(&engine);
 	close(file);
 	free(data);
+}
+
+/* A channel that has nothing to send would not find out by itself. */
+TEST(idle)
+{
+	struct vfio_multifd_channel_status status;
+	struct engine engine;
+
+	ENGINE_NEEDED();
+	ASSERT_EQ(0, engine_create(&engine, VFIO_MULTIFD_SEND, 1, FEATURES,
+				   ENGINE_PACKET, 0));
+	engine_start_all(&engine);
+	ASSERT_TRUE(engine_wait_asleep(&engine));
+	ASSERT_EQ(0, give_up(&engine, 0));
+	EXPECT_TRUE(wait_lost(&engine, 0, &status));
+	ASSERT_EQ(0, engine_cancel(engine.fd));
+	EXPECT_EQ(-ECANCELED, engine_join_all(&engine));
+	engine_destroy(&engine);
+}
+
+static void nothing(int signal)
+{
+	(void)signal;
+}
+
+/* Sends what user space has read, until the peer would have to read on */
+static int send_most(int fd)
+{
+	struct itimerval timer = {
+		.it_value.tv_usec = 100000, .it_interval.tv_usec = 100000,
+	};
+	struct sigaction action = { .sa_handler = nothing };
+	struct vfio_multifd_run run = {};
+	int ret;
+
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &timer, NULL);
+	do {
+		ret = answer_run(fd, &run);
+		run.result = ENGINE_PACKET;
+	} while (!ret);
+	timer = (struct itimerval) {};
+	setitimer(ITIMER_REAL, &timer, NULL);
+	return ret;
+}
+
+/* What user space has read for the engine it reads over when it reads on. */
+TEST(read_by_user_space)
+{
+	struct vfio_multifd_channel_status status;
+	struct answer answer = {};
+	struct engine engine;
+	int pair[2], file;
+	uint8_t *map;
+
+	ENGINE_NEEDED();
+	file = engine_memfd("", 0);
+	ASSERT_EQ(0, engine_create(&engine, VFIO_MULTIFD_SEND, 1, FEATURES,
+				   ENGINE_PACKET, BUFFER));
+	ASSERT_EQ(0, engine_add_device_with(engine.fd,
+					    VFIO_MULTIFD_DEVICE_FOREIGN, file,
+					    "dev", 0));
+	map = answer_map(engine.fd, 0, ENGINE_PACKET);
+	ASSERT_NE(MAP_FAILED, map);
+	ASSERT_EQ(-EINTR, send_most(engine.fd));
+	answer.fd = engine.fd;
+	answer_start(&answer);
+	ASSERT_EQ(0, give_up(&engine, 0));
+	ASSERT_TRUE(wait_lost(&engine, 0, &status));
+	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
+	EXPECT_EQ(-ENODATA, hand_over(&engine, pair[0], 0, status.packets));
+	EXPECT_EQ(0, engine_cancel(engine.fd));
+	EXPECT_EQ(-ECANCELED, answer_join(&answer));
+	munmap(map, ENGINE_PACKET);
+	engine_destroy(&engine);
+	close(pair[0]);
+	close(pair[1]);
+	close(file);
 }
 
 TEST(without_the_feature)

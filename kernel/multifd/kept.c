@@ -110,8 +110,6 @@ int vmfd_kept_drop(struct vmfd_channel *ch, u64 packets)
 			return -ENODATA;
 	while ((kept = first(ch)) && kept->number < packets)
 		release(kept);
-	list_for_each_entry(kept, &ch->kept, node)
-		kept->end = U64_MAX;
 	ch->again = first(ch);
 	return 0;
 }

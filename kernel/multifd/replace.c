@@ -199,7 +199,6 @@ static int replace(struct vmfd_transfer *tr, struct socket *sock,
 	ch->sock = sock;
 	ch->phase = VMFD_PHASE_INIT;
 	ch->done = 0;
-	ch->on_wire = 0;
 	ch->shut = false;
 	ch->lost = false;
 	ch->parked = false;

@@ -90,7 +90,7 @@ struct vmfd_device {
 struct vmfd_kept {
 	struct list_head node;	/* vmfd_channel's kept, oldest first */
 	u64 number;		/* among the channel's packets, from 0 on */
-	u64 end;		/* bytes of the connection up to its end */
+	u64 end;		/* the on_wire of vmfd_channel then */
 	struct vmfd_device *dev;
 	u32 len;
 	bool is_config;
@@ -160,7 +160,7 @@ struct vmfd_channel {
 	u32 len;		/* bytes of data in the packet, or to skip */
 	bool is_config;
 	bool shut;		/* receiving: nothing new comes to the socket */
-	u64 on_wire;		/* sending: bytes that this socket has taken */
+	u64 on_wire;		/* sending: bytes that its sockets have taken */
 	struct list_head kept;	/* sending: what may have to be sent again */
 	struct vmfd_kept *again; /* what is sent again */
 	bool finish;		/* then the packet in hand is sent, too */
