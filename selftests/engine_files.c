@@ -1,11 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Which sockets and which data fds the engine takes */
 #include <fcntl.h>
-#include <net/if.h>
-#include <sched.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <linux/bpf.h>
@@ -13,6 +10,7 @@
 
 #include "harness.h"
 #include "engine.h"
+#include "testing.h"
 
 #define CHANNELS	4
 
@@ -203,14 +201,9 @@ TEST_F(files, other_owner)
 
 TEST_F(files, other_net)
 {
-	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
-	int pair[2], sock;
+	int pair[2];
 
-	if (unshare(CLONE_NEWNET))
-		SKIP(return, "no network namespace: %s", strerror(errno));
-	sock = socket(AF_INET, SOCK_DGRAM, 0);
-	ASSERT_EQ(0, ioctl(sock, SIOCSIFFLAGS, &lo));
-	close(sock);
+	ASSERT_EQ(0, testing_other_net());
 	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
 	EXPECT_EQ(0, engine_add_channel(self->fd, self->pair[0], 0));
 	EXPECT_EQ(-EXDEV, engine_add_channel(self->fd, pair[0], 1));

@@ -10,6 +10,7 @@
 #include "harness.h"
 #include "answer.h"
 #include "engine.h"
+#include "testing.h"
 
 #define FEATURES	(VFIO_MULTIFD_FEATURE_DIGEST | \
 			 VFIO_MULTIFD_FEATURE_REPLACE)
@@ -341,6 +342,12 @@ TEST_F(replace, refusals)
 	EXPECT_EQ(-ENOTCONN, hand_over(&self->source, pair[0], 0,
 				       status.packets));
 	/* what is refused is nobody's */
+	close(pair[0]);
+	close(pair[1]);
+	ASSERT_EQ(0, testing_other_net());
+	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
+	EXPECT_EQ(-EXDEV, hand_over(&self->source, pair[0], 0,
+				    status.packets));
 	close(pair[0]);
 	close(pair[1]);
 	EXPECT_EQ(0, engine_cancel(self->source.fd));

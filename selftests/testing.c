@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* What the test programs share */
 #include <errno.h>
+#include <net/if.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "testing.h"
@@ -55,4 +59,17 @@ void testing_close(struct vfio_device *dev)
 {
 	vfio_device_close(dev);
 	vfio_container_close(&dev->container);
+}
+
+int testing_other_net(void)
+{
+	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+	int sock, ret;
+
+	if (unshare(CLONE_NEWNET))
+		return -errno;
+	sock = socket(AF_INET, SOCK_DGRAM, 0);
+	ret = ioctl(sock, SIOCSIFFLAGS, &lo) ? -errno : 0;
+	close(sock);
+	return ret;
 }

@@ -9,6 +9,9 @@ const char *testing_open(struct vfio_device *dev, const struct vfio_kind *kind,
 			 unsigned int nth);
 void testing_close(struct vfio_device *dev);
 
+/* What is opened from now on is in another network namespace.  Return: 0 or -errno */
+int testing_other_net(void);
+
 /*
  * For FIXTURE_SETUP() or a test: @call gives NULL or why there is no device.
  * Without devices or the module the test is skipped; a device that is there but
