@@ -530,9 +530,9 @@ TEST(read_by_user_space)
 	map = answer_map(engine.fd, 0, ENGINE_PACKET);
 	ASSERT_NE(MAP_FAILED, map);
 	ASSERT_EQ(-EINTR, send_most(engine.fd));
+	ASSERT_EQ(0, give_up(&engine, 0));
 	answer.fd = engine.fd;
 	answer_start(&answer);
-	ASSERT_EQ(0, give_up(&engine, 0));
 	ASSERT_TRUE(wait_lost(&engine, 0, &status));
 	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
 	EXPECT_EQ(-ENODATA, hand_over(&engine, pair[0], 0, status.packets));
