@@ -171,7 +171,7 @@ lint-cppcheck: deps
 lint-sanitizers: sanitized
 	@$(CC) -std=gnu11 -D_GNU_SOURCE $(sanitizers) -Wall -Wextra -Werror -Wno-unused-parameter \
 	-Iuser -Iuser/lib -Ikernel/include/uapi -o build/asan/hostile_peer \
-	selftests/hostile_peer.c build/asan/libvfio-multifd.a -pthread
+	selftests/hostile_{peer,stand_ins}.c build/asan/libvfio-multifd.a -pthread
 	@build/asan/hostile_peer
 
 lint-rst:
