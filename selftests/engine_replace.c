@@ -121,6 +121,17 @@ static int hand_over(const struct engine *engine, int sock, uint32_t id,
 	return engine_call(engine->fd, VFIO_MULTIFD_REPLACE_CHANNEL, &arg);
 }
 
+/* A thread of a source that has lost its connection may not be ready yet. */
+static int hand_over_soon(const struct engine *engine, int sock, uint32_t id,
+			  uint64_t packets)
+{
+	int ret;
+
+	while ((ret = hand_over(engine, sock, id, packets)) == -EBUSY)
+		usleep(1000);
+	return ret;
+}
+
 static int give_up(const struct engine *engine, uint32_t id)
 {
 	return hand_over(engine, -1, id, 0);
@@ -190,9 +201,7 @@ static int replace(struct engine *source, struct engine *destination,
 	/* it may be that only other channels had something to bring */
 	if (ret)
 		return ret == -EBADFD && is_done(destination) ? 1 : ret;
-	/* a thread of a source that is DONE is about to end */
-	while ((ret = hand_over(source, sock[0], id, lost.packets)) == -EBUSY)
-		usleep(1000);
+	ret = hand_over_soon(source, sock[0], id, lost.packets);
 	if (!ret && is_done(source)) {
 		engine_join(&source->channel[id]);
 		engine_start(&source->channel[id]);
@@ -334,8 +343,8 @@ TEST_F(replace, refusals)
 	ASSERT_TRUE(engine_wait_packets(self->source.fd, 1));
 	ASSERT_EQ(0, give_up(&self->source, 0));
 	ASSERT_TRUE(wait_lost(&self->source, 0, &status));
-	EXPECT_EQ(-ENODATA, hand_over(&self->source, pair[0], 0,
-				      status.packets + 2));
+	EXPECT_EQ(-ENODATA, hand_over_soon(&self->source, pair[0], 0,
+					   status.packets + 2));
 	ASSERT_TRUE(wait_lost(&self->destination, 0, &status));
 	EXPECT_EQ(-EINVAL, hand_over(&self->destination, pair[1], 0, 1));
 	shutdown(pair[0], SHUT_RDWR);
@@ -373,7 +382,7 @@ TEST_F(replace, what_is_gone)
 	ASSERT_TRUE(wait_lost(&self->source, 0, &status));
 	ASSERT_TRUE(wait_lost(&self->destination, 0, &status));
 	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
-	EXPECT_EQ(-ENODATA, hand_over(&self->source, pair[0], 0, 0));
+	EXPECT_EQ(-ENODATA, hand_over_soon(&self->source, pair[0], 0, 0));
 	EXPECT_EQ(0, hand_over(&self->source, pair[0], 0, status.packets));
 	EXPECT_EQ(0, hand_over(&self->destination, pair[1], 0, 0));
 	close(self->sock[0][0]);
@@ -485,6 +494,56 @@ TEST(idle)
 	engine_destroy(&engine);
 }
 
+static void reset(int sock)
+{
+	struct linger linger = { .l_onoff = 1 };
+
+	setsockopt(sock, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	close(sock);
+}
+
+/* Who has nothing to send would not notice, before the end or after it. */
+TEST(reset_while_idle)
+{
+	struct vfio_multifd_channel_status status = {};
+	int file = engine_memfd("state", 5);
+
+	ENGINE_NEEDED();
+	for (int done = 0; done < 2; done++) {
+		struct engine engine;
+
+		ASSERT_EQ(0, engine_create(&engine, VFIO_MULTIFD_SEND, 1,
+					   FEATURES, ENGINE_PACKET, 0));
+		if (done) {
+			ASSERT_EQ(0, engine_add_device(engine.fd, file, "dev",
+						       0));
+			ASSERT_EQ(0, engine_set_config(engine.fd, 0, "x", 1));
+			ASSERT_EQ(0, engine_switchover(engine.fd));
+		}
+		engine_start_all(&engine);
+		if (done) {
+			EXPECT_EQ(0, engine_join_all(&engine));
+		} else {
+			ASSERT_TRUE(engine_wait_asleep(&engine));
+		}
+		ASSERT_EQ(0, channel_status(&engine, 0, &status));
+		EXPECT_EQ(0, status.lost);
+		reset(engine.channel[0].sock);
+		engine.channel[0].sock = -1;
+		for (unsigned int ms = 0; !status.lost && ms < 5000; ms++) {
+			usleep(1000);
+			ASSERT_EQ(0, channel_status(&engine, 0, &status));
+		}
+		EXPECT_EQ(1, status.lost);
+		engine_cancel(engine.fd);
+		if (!done) {
+			EXPECT_EQ(-ECANCELED, engine_join_all(&engine));
+		}
+		engine_destroy(&engine);
+	}
+	close(file);
+}
+
 static void nothing(int signal)
 {
 	(void)signal;
@@ -535,7 +594,8 @@ TEST(read_by_user_space)
 	answer_start(&answer);
 	ASSERT_TRUE(wait_lost(&engine, 0, &status));
 	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
-	EXPECT_EQ(-ENODATA, hand_over(&engine, pair[0], 0, status.packets));
+	EXPECT_EQ(-ENODATA, hand_over_soon(&engine, pair[0], 0,
+					   status.packets));
 	EXPECT_EQ(0, engine_cancel(engine.fd));
 	EXPECT_EQ(-ECANCELED, answer_join(&answer));
 	munmap(map, ENGINE_PACKET);

@@ -308,7 +308,7 @@ static int get_channel_status(struct vmfd_transfer *tr, void __user *user)
 	} else if (!ch) {
 		ret = -ENOENT;
 	} else {
-		status.lost = ch->parked;
+		status.lost = vmfd_replace_needed(ch);
 		status.bytes = ch->bytes;
 		status.packets = ch->packets;
 		status.network_ns = vmfd_channel_ns(ch, VMFD_DOING_NETWORK);

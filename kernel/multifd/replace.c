@@ -8,6 +8,7 @@
 #include <linux/file.h>
 #include <linux/slab.h>
 #include <net/sock.h>
+#include <net/tcp_states.h>
 
 #include "transfer.h"
 
@@ -110,6 +111,27 @@ int vmfd_replace_wait(struct vmfd_channel *ch)
 		ret = 0;
 	mutex_unlock(&tr->lock);
 	return ret;
+}
+
+/**
+ * vmfd_replace_needed - tell whether a channel is without connection
+ * @ch: the channel
+ *
+ * A source that has nothing to send does not use the socket, and may be DONE: it would
+ * not find out that what the socket had taken is not going to arrive.
+ *
+ * Return: true if another connection is wanted.
+ */
+bool vmfd_replace_needed(const struct vmfd_channel *ch)
+{
+	const struct vmfd_transfer *tr = ch->tr;
+
+	lockdep_assert_held(&tr->lock);
+	if (ch->parked)
+		return true;
+	return tr->role == VFIO_MULTIFD_SEND &&
+	       tr->features & VFIO_MULTIFD_FEATURE_REPLACE &&
+	       READ_ONCE(ch->sock->sk->sk_state) == TCP_CLOSE;
 }
 
 static struct vmfd_channel *find(struct vmfd_transfer *tr, u32 id)

@@ -302,6 +302,7 @@ void vmfd_kept_destroy(struct vmfd_channel *ch);
 bool vmfd_replace_read_on(struct vmfd_channel *ch);
 int vmfd_replace_lost(struct vmfd_channel *ch);
 int vmfd_replace_wait(struct vmfd_channel *ch);
+bool vmfd_replace_needed(const struct vmfd_channel *ch);
 int vmfd_replace_channel(struct vmfd_transfer *tr,
 			 const struct vfio_multifd_replace *arg);
 

@@ -38,7 +38,10 @@ static void replaced(struct vmf_session *session, uint32_t id)
 	vmf_session_step(session);
 }
 
-/* A connection that is lost again already is none, and a transfer that failed says so. */
+/*
+ * A connection that is lost again already is none, for one thread is not yet ready, and a
+ * transfer that failed says so.
+ */
 static int hand_over(struct vmf_session *session, uint32_t id, int sock,
 		     uint64_t packets)
 {
@@ -50,7 +53,8 @@ static int hand_over(struct vmf_session *session, uint32_t id, int sock,
 	close(sock);
 	if (!ret)
 		replaced(session, id);
-	if (!ret || ret == -ENOTCONN || ret == -EBADFD)
+	if (!ret || ret == -ENOTCONN || ret == -EBADFD ||
+	    (ret == -EBUSY && sends(session)))
 		return 0;
 	return vmf_error_set(&session->error, ret, "%s", error.text);
 }

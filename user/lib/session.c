@@ -354,6 +354,17 @@ static int ask_engine(struct vmf_session *session,
 	return 0;
 }
 
+/*
+ * Is there nothing more to look at?  What a source has sent may have to be sent again until
+ * the destination has loaded it.
+ */
+static bool is_over(const struct vmf_session *session)
+{
+	return vmf_session_all_done(session) && !session->replacing &&
+	       !(session->replaces && session->role == VFIO_MULTIFD_SEND &&
+		 session->stage < VMF_STAGE_LOADED);
+}
+
 /* Brings the report up to date, if that is due or the engine has news. */
 static int look(struct vmf_session *session, bool news)
 {
@@ -364,8 +375,7 @@ static int look(struct vmf_session *session, bool news)
 	uint64_t now = vmf_clock_ns();
 	int ret;
 
-	if (!session->running ||
-	    (vmf_session_all_done(session) && !session->replacing))
+	if (!session->running || is_over(session))
 		return 0;
 	if (!news && now - session->looked_ns < PROGRESS_NS)
 		return 0;
@@ -439,8 +449,7 @@ static uint64_t wake_time(const struct vmf_session *session,
 	if (session->sock >= 0 && !session->sending &&
 	    session->spoke_ns + HEARTBEAT_NS < when)
 		when = session->spoke_ns + HEARTBEAT_NS;
-	if (session->running &&
-	    (!vmf_session_all_done(session) || session->replacing) &&
+	if (session->running && !is_over(session) &&
 	    (moves(session) || wait->check) &&
 	    session->looked_ns + PROGRESS_NS < when)
 		when = session->looked_ns + PROGRESS_NS;

@@ -468,8 +468,8 @@ struct vfio_multifd_continue {
  * @argsz: size of this structure
  * @flags: must be 0
  * @id: the channel's id
- * @lost: in: must be 0; out: 1 if the channel is without connection, and its thread
- *	waits for one
+ * @lost: in: must be 0; out: 1 if the channel is without connection: its thread waits
+ *	for one, or has not noticed, as a source that has nothing to send
  * @bytes: out: data bytes done, without headers and config state
  * @packets: out: packets done
  * @network_ns: out: time in calls of the socket
