@@ -6,24 +6,11 @@
 # the devices can migrate.
 . "$(dirname "$0")/lib.sh"
 
-proxy=$bin/proxy
 port=7800
 
 # Starts a destination and a proxy with the options $* before it.
 start_proxied_destination() {
-	port=$((port + 1))
-	start_destination -- --listen $DST4:0 --timeout 5 || return
-	: >"$work/proxy.log"
-	nsenter --net=/run/netns/dst "$proxy" "$@" $DST4 $port $DST4 "$listen_port" \
-		>>"$work/proxy.log" 2>&1 &
-	proxy_pid=$!
-	wait_for "$work/proxy.log" ready
-}
-
-stop_proxy() {
-	kill $proxy_pid 2>/dev/null
-	wait $proxy_pid 2>/dev/null
-	grep -q '^harm' "$work/proxy.log"
+	start_destination -- --listen $DST4:0 --timeout 5 && start_proxy "$@"
 }
 
 start_proxied_source() {

@@ -276,24 +276,34 @@ value() {
 	sed -n "s/.*\"$1\": \"\{0,1\}\([^,\"}]*\).*/\1/p" "$work/src.log" | head -n 1
 }
 
-# harmed NAME STATUSES-OF-SOURCE STATUSES-OF-DESTINATION TEXT PROXY-OPTION...: the source
-# says TEXT, if that is not empty; by a proxy whose port is the next one after $port
-harmed() {
-	name=$1 src_may=$2 dst_may=$3 text=$4
-	shift 4
+# start_proxy PROXY-OPTION...: before the destination, at the port after $port
+start_proxy() {
 	port=$((port + 1))
-	start_destination -- --listen $DST4:0 --timeout 5
 	: >"$work/proxy.log"
 	nsenter --net=/run/netns/dst "$bin/proxy" "$@" $DST4 $port $DST4 "$listen_port" \
 		>>"$work/proxy.log" 2>&1 &
 	proxy_pid=$!
-	wait_for "$work/proxy.log" ready &&
+	wait_for "$work/proxy.log" ready
+}
+
+# Did the proxy do what it was there for?
+stop_proxy() {
+	kill $proxy_pid 2>/dev/null
+	wait $proxy_pid 2>/dev/null
+	grep -q '^harm' "$work/proxy.log"
+}
+
+# harmed NAME STATUSES-OF-SOURCE STATUSES-OF-DESTINATION TEXT PROXY-OPTION...: the source
+# says TEXT, if that is not empty
+harmed() {
+	name=$1 src_may=$2 dst_may=$3 text=$4
+	shift 4
+	start_destination -- --listen $DST4:0 --timeout 5
+	start_proxy "$@" &&
 		start_source -- --timeout 5 --downtime-limit 0 --connect $DST4:$port &&
 		wait_both
 	good=$?
-	kill $proxy_pid 2>/dev/null
-	wait $proxy_pid 2>/dev/null
-	[ $good = 0 ] && grep -q '^harm' "$work/proxy.log" && ended "$src_may" "$dst_may" &&
+	stop_proxy && [ $good = 0 ] && ended "$src_may" "$dst_may" &&
 		consistent && nothing_left && grep -q "$text" "$work/src.log"
 	result $? "$name: source ends with $src_status, destination with $dst_status"
 }

@@ -5,7 +5,7 @@
 # when it does all the same, and what happens if somebody fails before.
 . "$(dirname "$0")/lib.sh"
 
-dst_features= seed=0
+dst_features= seed=0 port=7900
 
 # live SOURCE-OPTION... -- HELPER-OPTION...: from $src to $dst
 live() {
@@ -48,20 +48,26 @@ two_devices() {
 	result $? "two devices, by way of PRE_COPY_P2P"
 }
 
-# Its initial bytes have moved, and there are some again: no stop is offered yet.
+# Its initial bytes have moved, and there are some again: no stop is offered yet.  Over
+# the main channel each time a record says that they have.
 set_up_anew() {
 	reinit=0
 	for multifd in on off; do
 		start_destination -- --listen $DST4:0
+		start_proxy --type=17 --direction=c --note=20=ffffffffef100005
 		# over the main channel somebody else looks before
 		export LD_PRELOAD="$bin/reinit.so" REINIT=$((reinit += 1))
 		all=$src src=$src,multifd=$multifd
 		start_source --seed=$((seed += 1)) -- --downtime-limit 600000 --json \
-			--connect "$DST4:$listen_port"
+			--connect $DST4:$port
 		unset LD_PRELOAD REINIT
 		src=$all
 		wait_both && migrated && [ "$(value rounds)" = 2 ]
-		result $? "a device that is set up anew, multifd $multifd: $(value rounds) rounds"
+		good=$?
+		stop_proxy
+		said=$(grep -c seen "$work/proxy.log")
+		[ $good = 0 ] && [ $multifd$said = on0 -o $multifd$said = off2 ]
+		result $? "a device that is set up anew, multifd $multifd: $(value rounds) rounds, $said records"
 	done
 }
 
@@ -119,22 +125,14 @@ without() {
 	dst_features=
 }
 
-port=7900
-
 # A round counts when the destination has loaded it: state that comes two seconds late
 # keeps the source from offering the stop for as long.
 late_round() {
-	port=$((port + 1))
 	start_destination -- --listen $DST4:0
-	: >"$work/proxy.log"
-	nsenter --net=/run/netns/dst "$bin/proxy" --late=2000 $DST4 $port $DST4 "$listen_port" \
-		>>"$work/proxy.log" 2>&1 &
-	proxy_pid=$!
-	wait_for "$work/proxy.log" ready &&
+	start_proxy --late=2000 &&
 		start_source --run-ms=0 -- --json --connect $DST4:$port && wait_both && migrated
 	good=$?
-	kill $proxy_pid 2>/dev/null
-	wait $proxy_pid 2>/dev/null
+	stop_proxy
 	late=$((($(time_of trigger) - $(time_of negotiated)) / 1000000))
 	[ $good = 0 ] && [ $late -ge 2000 ]
 	result $? "a round that is loaded late: the stop is offered after $late ms"

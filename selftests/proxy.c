@@ -31,6 +31,7 @@ static const char usage[] =
 "  -m, --mute        ... nothing is passed on any more\n"
 "  -s, --stop=FILE   ... the process is stopped whose number is in FILE\n"
 "  -e, --edit=AT=HEX ... from byte AT on it has these bytes\n"
+"  -n, --note=AT=HEX no harm, but a line \"seen\" for each that has these bytes\n"
 "  -l, --late=MS     the state on each data channel comes so much later\n"
 "  -h, --help        this text\n"
 "\n"
@@ -58,7 +59,7 @@ struct link {
 };
 
 enum harm { HARM_NONE, HARM_CUT, HARM_KILL, HARM_MUTE, HARM_STOP,
-	    HARM_EDIT };
+	    HARM_EDIT, HARM_NOTE };
 
 static struct {
 	enum harm harm;
@@ -67,8 +68,8 @@ static struct {
 	bool after;
 	const char *pid_file;
 	unsigned int late_ms;
-	const char *edit;	/* hex digits */
-	unsigned int edit_at;	/* from the message's first byte */
+	const char *bytes;	/* hex digits */
+	unsigned int at;	/* from the message's first byte */
 } options;
 
 /* protects the links, their number and whether harm was done */
@@ -164,12 +165,24 @@ static bool take(int from, void *data, size_t len)
 /* Bytes are put over those of the message, from an offset on */
 static void edit(uint8_t *message, size_t len)
 {
-	size_t at = options.edit_at;
-	const char *hex = options.edit;
+	size_t at = options.at;
+	const char *hex = options.bytes;
 	unsigned int byte;
 
 	for (; at < len && sscanf(hex, "%2x", &byte) == 1; hex += 2)
 		message[at++] = byte;
+}
+
+static bool has_bytes(const uint8_t *message, size_t len)
+{
+	size_t at = options.at;
+	const char *hex = options.bytes;
+	unsigned int byte;
+
+	for (; sscanf(hex, "%2x", &byte) == 1; hex += 2)
+		if (at == len || message[at++] != byte)
+			return false;
+	return true;
 }
 
 static bool pass_message(int from, int to, int direction)
@@ -187,7 +200,10 @@ static bool pass_message(int from, int to, int direction)
 	len += sizeof(message->head);
 	hit = ok && options.harm && direction == options.direction &&
 	      be16toh(message->head.type) == options.type;
-	if (hit && !options.after) {
+	if (hit && options.harm == HARM_NOTE) {
+		if (has_bytes((uint8_t *)message, len))
+			printf("seen\n");
+	} else if (hit && !options.after) {
 		if (options.harm == HARM_EDIT)
 			edit((uint8_t *)message, len);
 		do_harm();
@@ -300,6 +316,7 @@ static void parse(int argc, char **argv)
 		{ "mute", no_argument, NULL, 'm' },
 		{ "stop", required_argument, NULL, 's' },
 		{ "edit", required_argument, NULL, 'e' },
+		{ "note", required_argument, NULL, 'n' },
 		{ "late", required_argument, NULL, 'l' },
 		{ "help", no_argument, NULL, 'h' },
 		{}
@@ -307,7 +324,7 @@ static void parse(int argc, char **argv)
 	char *end;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "t:d:ack:ms:e:l:h", names,
+	while ((option = getopt_long(argc, argv, "t:d:ack:ms:e:n:l:h", names,
 				     NULL)) != -1) {
 		switch (option) {
 		case 't':
@@ -331,9 +348,10 @@ static void parse(int argc, char **argv)
 			options.pid_file = optarg;
 			break;
 		case 'e':
-			options.harm = HARM_EDIT;
-			options.edit_at = strtoul(optarg, &end, 0);
-			options.edit = end + (*end == '=');
+		case 'n':
+			options.harm = option == 'e' ? HARM_EDIT : HARM_NOTE;
+			options.at = strtoul(optarg, &end, 0);
+			options.bytes = end + (*end == '=');
 			break;
 		case 'l':
 			options.late_ms = strtoul(optarg, NULL, 0);

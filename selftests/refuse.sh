@@ -5,7 +5,6 @@
 # the way.
 . "$(dirname "$0")/lib.sh"
 
-proxy=$bin/proxy
 port=7900
 patience=5
 
@@ -20,31 +19,17 @@ usage() {
 	ok $good "helper: $name"
 }
 
-# start_proxy OPTION...: a destination, and a proxy with these options before it
-start_proxy() {
-	port=$((port + 1))
-	start_destination -- --listen $DST4:0 --timeout $patience || return
-	: >"$work/proxy.log"
-	nsenter --net=/run/netns/dst "$proxy" "$@" $DST4 $port $DST4 "$listen_port" \
-		>>"$work/proxy.log" 2>&1 &
-	proxy_pid=$!
-	wait_for "$work/proxy.log" ready
+start_proxied_destination() {
+	start_destination -- --listen $DST4:0 --timeout $patience && start_proxy "$@"
 }
 
 start_proxied_source() {
 	start_source --run-ms=10 -- --timeout $patience --connect $DST4:$port
 }
 
-# Did the proxy do what it was there for?
-stop_proxy() {
-	kill $proxy_pid
-	wait $proxy_pid 2>/dev/null
-	grep -q '^harm' "$work/proxy.log"
-}
-
 # edit TYPE DIRECTION AT HEX: a migration, with a message changed on the way
 edit() {
-	start_proxy --type="$1" --direction="$2" --edit="$3=$4" &&
+	start_proxied_destination --type="$1" --direction="$2" --edit="$3=$4" &&
 		start_proxied_source && wait_both
 	stop_proxy
 }
@@ -180,7 +165,7 @@ strangers() {
 # A channel of another transfer comes before those that are awaited.
 strange_channel() {
 	patience=20
-	start_proxy --type=2 --direction=s --stop="$work/src.log" &&
+	start_proxied_destination --type=2 --direction=s --stop="$work/src.log" &&
 		start_proxied_source && wait_for "$work/proxy.log" passed
 	knock "\021\042\063\104\000\000\000\001$(repeat 16 A)\000$(repeat 39 A)"
 	wait_for "$work/src.log" "helper " && kill -CONT "${line#helper }"
