@@ -276,11 +276,13 @@ value() {
 	sed -n "s/.*\"$1\": \"\{0,1\}\([^,\"}]*\).*/\1/p" "$work/src.log" | head -n 1
 }
 
-# start_proxy PROXY-OPTION...: before the destination, at the port after $port
+# start_proxy PROXY-OPTION...: before the destination, at the port after $port and $via,
+# or else the IPv4 address
 start_proxy() {
 	port=$((port + 1))
 	: >"$work/proxy.log"
-	nsenter --net=/run/netns/dst "$bin/proxy" "$@" $DST4 $port $DST4 "$listen_port" \
+	nsenter --net=/run/netns/dst "$bin/proxy" "$@" \
+		"${via:-$DST4}" $port "${via:-$DST4}" "$listen_port" \
 		>>"$work/proxy.log" 2>&1 &
 	proxy_pid=$!
 	wait_for "$work/proxy.log" ready

@@ -32,7 +32,9 @@ static const char usage[] =
 "  -s, --stop=FILE   ... the process is stopped whose number is in FILE\n"
 "  -e, --edit=AT=HEX ... from byte AT on it has these bytes\n"
 "  -n, --note=AT=HEX no harm, but a line \"seen\" for each that has these bytes\n"
+"  -w, --wait=MS     ... it waits so long, and what comes after it, too\n"
 "  -l, --late=MS     the state on each data channel comes so much later\n"
+"  -D, --drop=N      the Nth connection ends here, once something came by it\n"
 "  -h, --help        this text\n"
 "\n"
 "Prints \"ready\" once it listens, a line when it does harm, and \"passed\" if the\n"
@@ -59,7 +61,7 @@ struct link {
 };
 
 enum harm { HARM_NONE, HARM_CUT, HARM_KILL, HARM_MUTE, HARM_STOP,
-	    HARM_EDIT, HARM_NOTE };
+	    HARM_EDIT, HARM_NOTE, HARM_WAIT };
 
 static struct {
 	enum harm harm;
@@ -68,6 +70,8 @@ static struct {
 	bool after;
 	const char *pid_file;
 	unsigned int late_ms;
+	unsigned int wait_ms;
+	unsigned int drop;
 	const char *bytes;	/* hex digits */
 	unsigned int at;	/* from the message's first byte */
 } options;
@@ -206,6 +210,8 @@ static bool pass_message(int from, int to, int direction)
 	} else if (hit && !options.after) {
 		if (options.harm == HARM_EDIT)
 			edit((uint8_t *)message, len);
+		if (options.harm == HARM_WAIT)
+			usleep(options.wait_ms * 1000);
 		do_harm();
 		ok = options.harm != HARM_CUT && options.harm != HARM_MUTE;
 	}
@@ -277,6 +283,17 @@ static int open_socket(const char *host, const char *port, bool listening)
 	return -1;
 }
 
+static void drop(struct link *link)
+{
+	pthread_mutex_lock(&lock);
+	printf("harm at connection %u\n", options.drop);
+	close(link->fd[0]);
+	close(link->fd[1]);
+	link->fd[0] = -1;
+	link->fd[1] = -1;
+	pthread_mutex_unlock(&lock);
+}
+
 /* A channel says by its first bytes what it is */
 static void *run_link(void *arg)
 {
@@ -285,6 +302,10 @@ static void *run_link(void *arg)
 	bool main_channel;
 
 	recv(link.fd[0], &first, sizeof(first), MSG_PEEK | MSG_WAITALL);
+	if (options.drop && arg == &links[options.drop - 1]) {
+		drop(arg);
+		return NULL;
+	}
 	main_channel = be32toh(first) != CHANNEL_MAGIC;
 	start_pump(link, 1, main_channel);
 	start_pump(link, 0, main_channel);
@@ -317,14 +338,16 @@ static void parse(int argc, char **argv)
 		{ "stop", required_argument, NULL, 's' },
 		{ "edit", required_argument, NULL, 'e' },
 		{ "note", required_argument, NULL, 'n' },
+		{ "wait", required_argument, NULL, 'w' },
 		{ "late", required_argument, NULL, 'l' },
+		{ "drop", required_argument, NULL, 'D' },
 		{ "help", no_argument, NULL, 'h' },
 		{}
 	};
 	char *end;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "t:d:ack:ms:e:n:l:h", names,
+	while ((option = getopt_long(argc, argv, "t:d:ack:ms:e:n:w:l:D:h", names,
 				     NULL)) != -1) {
 		switch (option) {
 		case 't':
@@ -352,6 +375,13 @@ static void parse(int argc, char **argv)
 			options.harm = option == 'e' ? HARM_EDIT : HARM_NOTE;
 			options.at = strtoul(optarg, &end, 0);
 			options.bytes = end + (*end == '=');
+			break;
+		case 'w':
+			options.harm = HARM_WAIT;
+			options.wait_ms = strtoul(optarg, NULL, 0);
+			break;
+		case 'D':
+			options.drop = strtoul(optarg, NULL, 0);
 			break;
 		case 'l':
 			options.late_ms = strtoul(optarg, NULL, 0);

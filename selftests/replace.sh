@@ -5,7 +5,7 @@
 # and the main channel by IPv4, so that it lives.
 . "$(dirname "$0")/lib.sh"
 
-seed=0
+seed=0 port=7990
 
 # kill_at SIDE: whatever channels there are, one after the other
 kill_at() {
@@ -42,6 +42,29 @@ at_once() {
 	ip netns exec src tc qdisc del dev cable root
 }
 
+# proxied NAME MAIN-PORT CHANNEL-PORT REPLACED: one of the ports is the proxy's
+proxied() {
+	start_source --seed=$((seed += 1)) --run-ms=1500 -- --json --max-bandwidth 1M \
+		--connect "$DST4:$2" --channel-address "[$DST6]:$3" --channels 4
+	wait_for "$work/src.log" "event negotiated" && kill_at src dst "[$DST6]"
+	wait_both
+	stop_proxy && migrated && nothing_left && [ "$(value replaced)" = "$4" ]
+	result $? "$1: $(value replaced) connections replaced"
+}
+
+# Two ends that do not agree on how many connections there were
+epochs() {
+	dst_features="--features digest,order-free,replace,pre-copy"
+	start_destination -- --listen "[::]:0" --timeout 20
+	via=$DST6
+	start_proxy --drop=5
+	via=
+	proxied "a new connection that does not get there" "$listen_port" $port 5
+	start_destination -- --listen "[::]:0" --timeout 20
+	start_proxy --type=18 --direction=c --wait=500
+	proxied "LOST that comes later than the new connection" $port "$listen_port" 4
+}
+
 echo "TAP version 13"
 lib_setup
 pairs ivshmem-1m || skip_all "no pair of ivshmem-1m"
@@ -52,6 +75,7 @@ done
 killed "in pre-copy, again and again" digest,order-free,replace,pre-copy negotiated \
 	"src dst src src dst" --max-bandwidth 512K --packet-size 64K
 killed "one channel" digest,replace,pre-copy negotiated "dst src" --max-bandwidth 512K --channels 1
+epochs
 slowly 2mbit
 for features in digest,replace order-free,replace; do
 	killed "after the stop, with $features" $features stopped "src dst" --packet-size 64K
