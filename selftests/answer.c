@@ -15,15 +15,15 @@ int answer_run(int fd, struct vfio_multifd_run *run)
 }
 
 /* MAP_FAILED and errno if there is none */
-uint8_t *answer_map(int fd, uint32_t id, uint32_t size)
+uint8_t *answer_map(int fd, uint32_t id, unsigned int packets)
 {
-	return mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd,
-		    (off_t)id * size);
+	return mmap(NULL, packets * ENGINE_PACKET, PROT_READ | PROT_WRITE,
+		    MAP_SHARED, fd, (off_t)id * ANSWER_AREA);
 }
 
 static int64_t act(struct answer *answer, const struct vfio_multifd_run *run)
 {
-	uint8_t *at = answer->map + run->offset % ENGINE_PACKET;
+	uint8_t *at = answer->map + run->offset % ANSWER_AREA;
 	int file = answer->file[run->device];
 	size_t size = run->size;
 	ssize_t ret;
@@ -58,7 +58,7 @@ static void *serve(void *arg)
 /* Its transfer has packets of ENGINE_PACKET bytes. */
 void answer_start(struct answer *answer)
 {
-	answer->map = answer_map(answer->fd, answer->id, ENGINE_PACKET);
+	answer->map = answer_map(answer->fd, answer->id, answer->packets);
 	if (answer->map == MAP_FAILED ||
 	    pthread_create(&answer->thread, NULL, serve, answer))
 		abort();
@@ -67,6 +67,6 @@ void answer_start(struct answer *answer)
 int answer_join(struct answer *answer)
 {
 	pthread_join(answer->thread, NULL);
-	munmap(answer->map, ENGINE_PACKET);
+	munmap(answer->map, answer->packets * ENGINE_PACKET);
 	return answer->ret;
 }

@@ -9,11 +9,15 @@
 
 #include "engine.h"
 
+/* Where the mappings of two channels are apart */
+#define ANSWER_AREA	(VFIO_MULTIFD_MAP_PACKETS * ENGINE_PACKET)
+
 /**
  * struct answer - a channel's thread
  * @fd: the transfer
  * @id: the channel's id
  * @file: the devices' files, by index
+ * @packets: how long its mapping is
  * @most: bytes that are read or written at once, or 0
  * @last: a negative errno in place of a read of nothing, or 0
  * @questions: how many there were
@@ -24,6 +28,7 @@ struct answer {
 	int fd;
 	uint32_t id;
 	const int *file;
+	unsigned int packets;
 	size_t most;
 	int last;
 	unsigned int questions;
@@ -33,7 +38,7 @@ struct answer {
 };
 
 int answer_run(int fd, struct vfio_multifd_run *run);
-uint8_t *answer_map(int fd, uint32_t id, uint32_t size);
+uint8_t *answer_map(int fd, uint32_t id, unsigned int packets);
 void answer_start(struct answer *answer);
 int answer_join(struct answer *answer);
 

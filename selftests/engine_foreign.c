@@ -24,23 +24,24 @@ FIXTURE(streams) {
 FIXTURE_VARIANT(streams) {
 	unsigned int channels;
 	uint64_t features;
+	unsigned int packets;
 	size_t most;
 };
 
 FIXTURE_VARIANT_ADD(streams, one) {
-	.channels = 1,
+	.channels = 1, .packets = 1,
 };
 
 FIXTURE_VARIANT_ADD(streams, one_byte_short) {
-	.channels = 1, .most = ENGINE_PACKET - 1,
+	.channels = 1, .packets = 3, .most = ENGINE_PACKET - 1,
 };
 
 FIXTURE_VARIANT_ADD(streams, four) {
-	.channels = 4, .most = 777,
+	.channels = 4, .packets = 2, .most = 777,
 };
 
 FIXTURE_VARIANT_ADD(streams, four_with_digests) {
-	.channels = 4, .features = DIGEST,
+	.channels = 4, .packets = VFIO_MULTIFD_MAP_PACKETS, .features = DIGEST,
 };
 
 FIXTURE_SETUP(streams)
@@ -55,12 +56,13 @@ FIXTURE_TEARDOWN(streams)
 	free(self->data);
 }
 
-static void start(struct engine *engine, struct answer *answer, size_t most,
-		  const int *file)
+static void start(struct engine *engine, struct answer *answer,
+		  unsigned int packets, size_t most, const int *file)
 {
 	for (unsigned int i = 0; i < engine->channels; i++) {
 		answer[i] = (struct answer) {
-			.fd = engine->fd, .id = i, .file = file, .most = most,
+			.fd = engine->fd, .id = i, .file = file,
+			.packets = packets, .most = most,
 		};
 		answer_start(&answer[i]);
 	}
@@ -95,7 +97,7 @@ TEST_F(streams, send)
 	ASSERT_EQ(0, engine_add_device_with(engine->fd, FOREIGN, file[0], "a",
 					    0));
 	ASSERT_EQ(1, engine_add_device(engine->fd, file[1], "b", 0));
-	start(engine, self->answer, variant->most, file);
+	start(engine, self->answer, variant->packets, variant->most, file);
 	ASSERT_EQ(0, engine_switchover(engine->fd));
 	engine_read_all(engine);
 	ASSERT_EQ(0, engine_set_config(engine->fd, 0, "x", 1));
@@ -127,7 +129,7 @@ TEST_F(streams, receive)
 					    0));
 	engine_add_inits(engine);
 	ASSERT_EQ(0, engine_switchover(engine->fd));
-	start(engine, self->answer, variant->most, &file);
+	start(engine, self->answer, 1, variant->most, &file);
 	for (size_t at = 0; at < LEN; at += len, idx++) {
 		len = LEN - at < ENGINE_PACKET ? LEN - at : ENGINE_PACKET;
 		engine_add(engine, idx % variant->channels, idx, 0,
@@ -157,13 +159,13 @@ FIXTURE_SETUP(question)
 				   ENGINE_PACKET, 0));
 	ASSERT_EQ(0, engine_add_device_with(self->engine.fd, FOREIGN,
 					    self->file, "dev", 0));
-	self->map = answer_map(self->engine.fd, 1, ENGINE_PACKET);
+	self->map = answer_map(self->engine.fd, 1, 1);
 	ASSERT_NE(MAP_FAILED, self->map);
 	self->run.id = 1;
 	ASSERT_EQ(0, answer_run(self->engine.fd, &self->run));
 	ASSERT_EQ(VFIO_MULTIFD_ASK_READ, self->run.ask);
 	ASSERT_EQ(0, self->run.device);
-	ASSERT_EQ(ENGINE_PACKET, self->run.offset);
+	ASSERT_EQ(ANSWER_AREA, self->run.offset);
 	ASSERT_EQ(ENGINE_PACKET, self->run.size);
 	ASSERT_EQ(0, self->run.result);
 }
@@ -299,11 +301,15 @@ TEST_F(question, mappings)
 
 	EXPECT_EQ(-EBADFD, map_error(new, MAP_SHARED, 4096, 0));
 	close(new);
-	EXPECT_EQ(0, map_error(fd, MAP_SHARED, 4096, 0));
-	EXPECT_EQ(0, map_error(fd, MAP_SHARED, 4096, 4096));
+	EXPECT_EQ(-EINVAL, map_error(fd, MAP_SHARED, ANSWER_AREA + 4096, 0));
+	EXPECT_EQ(0, map_error(fd, MAP_SHARED, ANSWER_AREA, 0));
+	/* as long as the first, whatever that is */
+	EXPECT_EQ(-EINVAL, map_error(fd, MAP_SHARED, 4096, 0));
+	EXPECT_EQ(0, map_error(fd, MAP_SHARED, 4096, ANSWER_AREA));
+	EXPECT_EQ(-EINVAL, map_error(fd, MAP_SHARED, 4096, 4096));
 	EXPECT_EQ(-EINVAL, map_error(fd, MAP_PRIVATE, 4096, 0));
-	EXPECT_EQ(-EINVAL, map_error(fd, MAP_SHARED, 8192, 0));
-	EXPECT_EQ(-ENOENT, map_error(fd, MAP_SHARED, 4096, 8192));
+	EXPECT_EQ(-EINVAL, map_error(fd, MAP_SHARED, 8192, ANSWER_AREA));
+	EXPECT_EQ(-ENOENT, map_error(fd, MAP_SHARED, 4096, 2 * ANSWER_AREA));
 	EXPECT_EQ(-ENOENT, map_error(fd, MAP_SHARED, 4096, 1LL << 40));
 	/* it cannot grow, nor be a child's */
 	EXPECT_EQ(MAP_FAILED, mremap(self->map, 4096, 8192, MREMAP_MAYMOVE));
@@ -316,6 +322,64 @@ TEST_F(question, mapping_while_it_runs)
 	engine_start(&self->engine.channel[0]);
 	ASSERT_TRUE(engine_wait_one_asleep(&self->engine.channel[0]));
 	EXPECT_EQ(-EBUSY, map_error(self->engine.fd, MAP_SHARED, 4096, 0));
+}
+
+/* Where the next packet's worth of data is to be read to, if all goes well */
+static int read_one(int fd, uint8_t *map, struct vfio_multifd_run *run)
+{
+	unsigned int packet = run->offset % ANSWER_AREA / ENGINE_PACKET;
+
+	memset(map + packet * ENGINE_PACKET, run->number, ENGINE_PACKET);
+	run->result = ENGINE_PACKET;
+	return answer_run(fd, run) ?:
+	       (int)(run->offset % ANSWER_AREA / ENGINE_PACKET);
+}
+
+static bool got_one(int sock, uint8_t byte)
+{
+	uint8_t packet[WIRE_VFIO_DATA + ENGINE_PACKET];
+
+	if (recv(sock, packet, sizeof(packet), MSG_WAITALL) != sizeof(packet))
+		return false;
+	for (size_t i = WIRE_VFIO_DATA; i < sizeof(packet); i++)
+		if (packet[i] != byte)
+			return false;
+	return true;
+}
+
+/* Whose pages are with the socket is not asked for, until the peer has read them. */
+TEST_F(question, packets)
+{
+	static const int asked[] = { 1, 2, 3, 0, 0, 0 };
+	struct vfio_multifd_run run = {};
+	uint8_t init[WIRE_INIT_SIZE], *map;
+	struct engine engine;
+	int packet = 0;
+
+	munmap(self->map, ENGINE_PACKET);
+	engine_destroy(&self->engine);
+	ASSERT_EQ(0, engine_create(&engine, VFIO_MULTIFD_SEND, 1, 0,
+				   ENGINE_PACKET, 0));
+	ASSERT_EQ(0, engine_add_device_with(engine.fd, FOREIGN, self->file,
+					    "dev", 0));
+	map = answer_map(engine.fd, 0, 4);
+	ASSERT_NE(MAP_FAILED, map);
+	ASSERT_EQ(0, answer_run(engine.fd, &run));
+	ASSERT_EQ(ENGINE_PACKET, run.offset);
+	for (unsigned int i = 1; i < ARRAY_SIZE(asked); i++)
+		ASSERT_EQ(asked[i], read_one(engine.fd, map, &run));
+	recv(engine.channel[0].sock, init, sizeof(init), MSG_WAITALL);
+	for (unsigned int i = 1; i < ARRAY_SIZE(asked); i++)
+		ASSERT_TRUE(got_one(engine.channel[0].sock, i));
+	/* it may take them a moment to come back */
+	for (unsigned int i = 0; i < 100 && !packet; i++) {
+		packet = read_one(engine.fd, map, &run);
+		ASSERT_TRUE(got_one(engine.channel[0].sock, run.number - 1));
+		usleep(10000);
+	}
+	EXPECT_EQ(1, packet);
+	munmap(map, 4 * ENGINE_PACKET);
+	engine_destroy(&engine);
 }
 
 /* What closes is over; what is mapped is given back with the mapping. */
@@ -420,7 +484,7 @@ TEST_F(question, writes)
 				   ENGINE_PACKET, 0));
 	ASSERT_EQ(0, engine_add_device_with(engine.fd, FOREIGN, file, "dev",
 					    0));
-	map = answer_map(engine.fd, 0, ENGINE_PACKET);
+	map = answer_map(engine.fd, 0, 1);
 	ASSERT_NE(MAP_FAILED, map);
 	engine_add_inits(&engine);
 	engine_add(&engine, 0, 0, 0, "abcdef", 6);

@@ -149,7 +149,7 @@ TEST_F(pause, no_message)
 					    self->file, "dev", 0));
 	lseek(self->file, 0, SEEK_SET);
 	self->answer = (struct answer) {
-		.fd = fd, .file = &self->file, .last = -ENOMSG,
+		.fd = fd, .file = &self->file, .packets = 1, .last = -ENOMSG,
 	};
 	answer_start(&self->answer);
 	ASSERT_TRUE(wait_paused(fd));

@@ -92,19 +92,58 @@ struct page *vmfd_buffer_page(struct vmfd_buffer *buf, unsigned int i)
 }
 
 /**
- * vmfd_buffer_fill - all pages
+ * vmfd_buffer_fill - all pages, of all turns
  * @buf: the buffer, with as many of them as there were
  *
  * Return: 0 or -ENOMEM, then some pages are missing and this must be repeated.
  */
 int vmfd_buffer_fill(struct vmfd_buffer *buf)
 {
+	unsigned int turn = buf->turn, i;
+	int ret = 0;
+
+	set_turn(buf, 0);
+	for (i = 0; i < buf->nr * buf->turns && !ret; i++)
+		if (!vmfd_buffer_page(buf, i))
+			ret = -ENOMEM;
+	set_turn(buf, turn);
+	return ret;
+}
+
+/* A mapping has a reference, too. */
+static bool is_back(struct page *page)
+{
+	int refs = page_ref_count(page);
+
+	/*
+	 * The reference comes before its mapping is counted and goes after it: what
+	 * changes meanwhile looks like too many.
+	 */
+	smp_rmb();
+	return refs - folio_mapcount(page_folio(page)) == 1;
+}
+
+/**
+ * vmfd_buffer_pass - the next turn, with the same pages as ever
+ * @buf: the buffer, which may be mapped
+ *
+ * If the socket still has pages of the next turn it is the first's, whose pages are
+ * never spliced.
+ */
+void vmfd_buffer_pass(struct vmfd_buffer *buf)
+{
 	unsigned int i;
 
-	for (i = 0; i < buf->nr; i++)
-		if (!vmfd_buffer_page(buf, i))
-			return -ENOMEM;
-	return 0;
+	if (buf->turns < 2)
+		return;
+	set_turn(buf, 1 + buf->passed);
+	for (i = 0; i < buf->nr; i++) {
+		if (!is_back(buf->pages[i])) {
+			set_turn(buf, 0);
+			return;
+		}
+	}
+	buf->passed = (buf->passed + 1) % (buf->turns - 1);
 }
 
 /**

@@ -6,8 +6,10 @@
  *
  * The bytes are in pages that the channel and its caller share.  At the
  * destination these are the channel's own, which the socket fills.  At the source
- * they are others, since the channel's own are the socket's, too, until the peer
- * has them, and user space must not write to those: sending copies them.
+ * they are others, for as many packets as the caller has mapped.  Those that the
+ * socket does not have are asked for and then spliced: who writes to them after
+ * that spoils what is sent, as with vmsplice(2), and nothing else.  If the socket
+ * has them all it is the first packet's, and sending copies them.
  */
 
 #include <linux/mm.h>
@@ -47,9 +49,11 @@ void vmfd_foreign_tell(const struct vmfd_channel *ch,
 		return;
 	arg->number = ch->questions;
 	arg->device = ch->dev->index;
-	arg->offset = (u64)ch->id * size;
+	arg->offset = (u64)ch->id * VFIO_MULTIFD_MAP_PACKETS * size;
 	arg->size = size;
-	if (ch->ask == VFIO_MULTIFD_ASK_WRITE) {
+	if (ch->ask == VFIO_MULTIFD_ASK_READ) {
+		arg->offset += (u64)ch->slot.turn * size;
+	} else {
 		arg->offset += ch->done;
 		arg->size = ch->len - ch->done;
 	}
@@ -108,12 +112,17 @@ static int insert(struct vmfd_channel *ch, struct vm_area_struct *vma)
 {
 	bool send = ch->tr->role == VFIO_MULTIFD_SEND;
 	struct vmfd_buffer *buf = send ? &ch->slot : &ch->buf;
-	unsigned long nr;
-	int ret;
+	unsigned long nr = vma_pages(vma);
+	u32 size = ch->tr->packet_size;
+	int ret = 0;
 
-	ret = buf->pages ? 0 : vmfd_buffer_init(buf, ch->tr->packet_size, 1);
-	if (!ret)
-		ret = vmfd_buffer_fill(buf);
+	if (!buf->pages)
+		ret = vmfd_buffer_init(buf, size, nr / (size >> PAGE_SHIFT));
+	else if (nr != buf->nr * buf->turns)
+		ret = -EINVAL;
+	if (ret)
+		return ret;
+	ret = vmfd_buffer_fill(buf);
 	/* what is sent from there must be there */
 	if (ret && send)
 		vmfd_buffer_destroy(buf);
@@ -124,8 +133,8 @@ static int insert(struct vmfd_channel *ch, struct vm_area_struct *vma)
 	 * so that MADV_DOFORK cannot change that.
 	 */
 	vm_flags_set(vma, VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
-	nr = buf->nr;
-	return vm_insert_pages(vma, vma->vm_start, buf->pages, &nr);
+	return vm_insert_pages(vma, vma->vm_start,
+			       buf->pages - buf->turn * buf->nr, &nr);
 }
 
 /**
@@ -137,9 +146,8 @@ static int insert(struct vmfd_channel *ch, struct vm_area_struct *vma)
  */
 int vmfd_foreign_map(struct vmfd_transfer *tr, struct vm_area_struct *vma)
 {
-	unsigned long size = vma->vm_end - vma->vm_start;
+	unsigned long id, pages, most;
 	struct vmfd_channel *ch = NULL;
-	unsigned long id, pages;
 	int ret;
 
 	if (!(vma->vm_flags & VM_SHARED))
@@ -147,13 +155,15 @@ int vmfd_foreign_map(struct vmfd_transfer *tr, struct vm_area_struct *vma)
 
 	mutex_lock(&tr->lock);
 	pages = tr->packet_size >> PAGE_SHIFT;
+	most = pages * VFIO_MULTIFD_MAP_PACKETS;
 	if (tr->state != VFIO_MULTIFD_STATE_READY &&
 	    tr->state != VFIO_MULTIFD_STATE_SEALED) {
 		ret = -EBADFD;
-	} else if (size != tr->packet_size || vma->vm_pgoff % pages) {
+	} else if (vma->vm_pgoff % most || vma_pages(vma) % pages ||
+		   vma_pages(vma) > most) {
 		ret = -EINVAL;
 	} else {
-		id = vma->vm_pgoff / pages;
+		id = vma->vm_pgoff / most;
 		if (id < tr->nr_channels)
 			ch = tr->channels[id];
 		ret = !ch ? -ENOENT : ch->running ? -EBUSY : 0;

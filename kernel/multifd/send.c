@@ -194,6 +194,7 @@ static int read_data(struct vmfd_channel *ch)
 
 	vmfd_channel_do(ch, VMFD_DOING_DEVICE);
 	if (ch->dev->foreign) {
+		vmfd_buffer_pass(&ch->slot);
 		ch->phase = VMFD_PHASE_READ;
 		return 0;
 	}
@@ -272,20 +273,19 @@ out:
 }
 
 /*
- * The pages go into the socket by reference.  They are ours alone, nobody
- * writes to them before vmfd_buffer_renew() has seen them come back.  Those that
- * user space shares are copied.
+ * The pages go into the socket by reference.  Nobody is to write to them before
+ * vmfd_buffer_renew() or vmfd_buffer_pass() has seen them come back.
  */
 static int send_data(struct vmfd_channel *ch)
 {
 	struct vmfd_buffer *buf = vmfd_foreign_data(ch);
+	bool copy = buf == &ch->slot && !buf->turn;
 	struct iov_iter iter;
 
 	if (ch->is_config)
 		return vmfd_channel_send_bytes(ch, ch->dev->config, ch->len, 0);
 	iov_iter_bvec(&iter, ITER_SOURCE, buf->bvec, buf->nr, ch->len);
-	return vmfd_channel_send(ch, &iter,
-				 ch->dev->foreign ? 0 : MSG_SPLICE_PAGES);
+	return vmfd_channel_send(ch, &iter, copy ? 0 : MSG_SPLICE_PAGES);
 }
 
 static void sent(struct vmfd_channel *ch)

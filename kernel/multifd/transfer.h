@@ -42,6 +42,7 @@ struct vmfd_buffer {
 	u32 size;		/* bytes */
 	unsigned int turns;
 	unsigned int turn;	/* from 0 on */
+	unsigned int passed;	/* turns but the first, modulo their number */
 	unsigned int held;	/* pages, of all turns */
 };
 
@@ -280,6 +281,7 @@ int vmfd_buffer_init(struct vmfd_buffer *buf, u32 size, unsigned int turns);
 void vmfd_buffer_destroy(struct vmfd_buffer *buf);
 struct page *vmfd_buffer_page(struct vmfd_buffer *buf, unsigned int i);
 int vmfd_buffer_fill(struct vmfd_buffer *buf);
+void vmfd_buffer_pass(struct vmfd_buffer *buf);
 int vmfd_buffer_renew(struct vmfd_buffer *buf);
 u64 vmfd_buffer_digest(const struct bio_vec *bvec, size_t len);
 

@@ -191,6 +191,11 @@ static bool join(struct vmf_engine *engine)
 	return true;
 }
 
+static uint32_t map_packets(const struct vmf_engine *engine)
+{
+	return engine->sends ? VFIO_MULTIFD_MAP_PACKETS : 1;
+}
+
 void vmf_engine_close(struct vmf_engine *engine)
 {
 	uint32_t i;
@@ -210,7 +215,9 @@ void vmf_engine_close(struct vmf_engine *engine)
 		return;
 	for (i = 0; i < engine->channels; i++)
 		if (engine->channel[i].map)
-			munmap(engine->channel[i].map, engine->packet_size);
+			munmap(engine->channel[i].map,
+			       (size_t)map_packets(engine) *
+			       engine->packet_size);
 	vmf_foreign_destroy(&engine->foreign);
 	close(engine->fd);
 	free(engine);
@@ -262,7 +269,8 @@ static void run(struct channel *channel)
 		ret = ioctl(engine->fd, VFIO_MULTIFD_RUN_CHANNEL, &run);
 		if (!ret && run.ask)
 			vmf_foreign_answer(&engine->foreign, engine->fd,
-					   engine->packet_size, &channel->map,
+					   engine->packet_size,
+					   map_packets(engine), &channel->map,
 					   &run);
 		else if (!ret || errno != EINTR)
 			break;

@@ -69,15 +69,15 @@ ssize_t vmf_foreign_transfer(int fd, bool write_it, void *at, size_t size)
 }
 
 void vmf_foreign_answer(struct vmf_foreign *foreign, int engine,
-			uint32_t packet_size, void **map,
+			uint32_t packet_size, uint32_t packets, void **map,
 			struct vfio_multifd_run *run)
 {
-	off_t start = (off_t)run->id * packet_size;
+	off_t start = (off_t)run->id * VFIO_MULTIFD_MAP_PACKETS * packet_size;
 	uint8_t *at;
 
 	if (!*map) {
-		at = mmap(NULL, packet_size, PROT_READ | PROT_WRITE,
-			  MAP_SHARED, engine, start);
+		at = mmap(NULL, (size_t)packets * packet_size,
+			  PROT_READ | PROT_WRITE, MAP_SHARED, engine, start);
 		if (at == MAP_FAILED) {
 			run->result = -errno;
 			return;

@@ -37,11 +37,11 @@ void vmf_foreign_add(struct vmf_foreign *foreign, uint32_t index, int fd);
 
 /*
  * Does what @run asks for and puts the answer into it.  @map is where the
- * engine's pages are, or NULL: they are mapped then.  The thread can be cancelled
- * in here, and holds nothing then.
+ * engine's pages are, @packets of them, or NULL: they are mapped then.  The thread can
+ * be cancelled in here, and holds nothing then.
  */
 void vmf_foreign_answer(struct vmf_foreign *foreign, int engine,
-			uint32_t packet_size, void **map,
+			uint32_t packet_size, uint32_t packets, void **map,
 			struct vfio_multifd_run *run);
 
 #endif /* VMF_FOREIGN_H */

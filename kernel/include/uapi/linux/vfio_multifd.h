@@ -14,7 +14,7 @@
 #include <linux/ioctl.h>
 #include <linux/types.h>
 
-#define VFIO_MULTIFD_API_VERSION	3
+#define VFIO_MULTIFD_API_VERSION	4
 
 #define VFIO_MULTIFD_UUID_SIZE		16	/* bytes */
 #define VFIO_MULTIFD_IDSTR_SIZE		256	/* bytes, with the final NUL */
@@ -265,6 +265,9 @@ struct vfio_multifd_device {
 
 #define VFIO_MULTIFD_ADD_DEVICE		_IO(VFIO_MULTIFD_IOC, 3)
 
+/* Packets that a channel's mapping has room for, at the source */
+#define VFIO_MULTIFD_MAP_PACKETS	8
+
 /**
  * enum vfio_multifd_ask - what a channel needs its caller for
  * @VFIO_MULTIFD_ASK_NOTHING: nothing
@@ -303,10 +306,13 @@ enum vfio_multifd_ask {
  * also brings what is to be asked for next, VFIO_MULTIFD_ASK_NOTHING if the answer
  * was taken.  A file that is non-blocking must be waited for by the caller.
  *
- * mmap() of the transfer's file, MAP_SHARED, at offset @id times packet_size and
- * packet_size long, gives a channel's mapping.  It can be had while no thread
+ * mmap() of the transfer's file, MAP_SHARED, at offset @id times packet_size times
+ * VFIO_MULTIFD_MAP_PACKETS, gives a channel's mapping.  It can be had while no thread
  * runs the channel (else -EBUSY), by the opener (else -EIO), and has to be
- * unmapped for the transfer to be given back.
+ * unmapped for the transfer to be given back.  It is one packet_size long.  At the
+ * source it can be longer by whole ones, up to VFIO_MULTIFD_MAP_PACKETS of them, and
+ * the same each time (else -EINVAL): then what is read to one that is not the first is
+ * sent from there without a copy, and must stay as it is until it is asked for again.
  *
  * Context: READY, SEALED, DONE; sleeps until the end.
  */
