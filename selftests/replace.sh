@@ -65,6 +65,24 @@ epochs() {
 	proxied "LOST that comes later than the new connection" $port "$listen_port" 4
 }
 
+# spoilt NAME DIRECTION AT=HEX: LOST with other bytes there
+spoilt() {
+	start_destination -- --listen "[::]:0"
+	start_proxy --type=18 --direction="$2" --edit="$3"
+	start_source --seed=$((seed += 1)) --run-ms=1500 -- --max-bandwidth 1M \
+		--connect "$DST4:$port" --channel-address "[$DST6]:$listen_port" --channels 4
+	wait_for "$work/src.log" "event negotiated" && kill_at src dst "[$DST6]"
+	wait_both
+	stop_proxy && ended 2 2 && consistent && nothing_left &&
+		grep -q "^event failed .*LOST of channel .* is out of turn" "$work/src.log"
+	result $? "$1"
+}
+
+out_of_turn() {
+	spoilt "LOST of a channel that is none" c 12=000000ff
+	spoilt "LOST of an epoch to come" c 16=00000002
+}
+
 echo "TAP version 13"
 lib_setup
 pairs ivshmem-1m || skip_all "no pair of ivshmem-1m"
@@ -76,6 +94,7 @@ killed "in pre-copy, again and again" digest,order-free,replace,pre-copy negotia
 	"src dst src src dst" --max-bandwidth 512K --packet-size 64K
 killed "one channel" digest,replace,pre-copy negotiated "dst src" --max-bandwidth 512K --channels 1
 epochs
+out_of_turn
 slowly 2mbit
 for features in digest,replace order-free,replace; do
 	killed "after the stop, with $features" $features stopped "src dst" --packet-size 64K

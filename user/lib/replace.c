@@ -30,7 +30,6 @@ static int say_lost(struct vmf_session *session, uint32_t id, uint64_t packets)
 /* Another connection carries channel @id. */
 static void replaced(struct vmf_session *session, uint32_t id)
 {
-	session->replacing -= session->lost[id].heard;
 	session->lost[id] = (struct vmf_lost){
 		.epoch = session->lost[id].epoch + 1,
 	};
@@ -126,8 +125,7 @@ int vmf_replace_receive(struct vmf_session *session)
 		if (!sends(session) && lost->told && epoch == lost->epoch + 1)
 			*lost = (struct vmf_lost){ .epoch = epoch };
 	}
-	if (id >= session->report->channels ||
-	    epoch > session->lost[id].epoch || session->lost[id].heard)
+	if (id >= session->report->channels || epoch > session->lost[id].epoch)
 		return vmf_error_set(&session->error, -EPROTO,
 				     "LOST of channel %u, epoch %u, is out of turn",
 				     id, epoch);
@@ -143,7 +141,6 @@ int vmf_replace_receive(struct vmf_session *session)
 	if (!sends(session))
 		return vmf_replace_look(session);
 	session->lost[id].heard = true;
-	session->replacing++;
 	session->lost[id].packets = packets;
 	return vmf_replace_look(session);
 }

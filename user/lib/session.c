@@ -360,9 +360,8 @@ static int ask_engine(struct vmf_session *session,
  */
 static bool is_over(const struct vmf_session *session)
 {
-	return vmf_session_all_done(session) && !session->replacing &&
-	       !(session->replaces && session->role == VFIO_MULTIFD_SEND &&
-		 session->stage < VMF_STAGE_LOADED);
+	return vmf_session_all_done(session) &&
+	       !(session->replaces && session->role == VFIO_MULTIFD_SEND);
 }
 
 /* Brings the report up to date, if that is due or the engine has news. */

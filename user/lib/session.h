@@ -117,7 +117,6 @@ struct vmf_session_device {
  * @lost: by the channel's id
  * @replaces: channels may get other connections now
  * @next_lost: channel to be looked at first
- * @replacing: source: channels that are to be connected again
  * @precopies: source: number of devices in PRE_COPY
  * @awaits_ack: source: the destination owes a ROUND_ACK, which may come late
  * @slack_ns: source: what a packet may take beside the timeout, as long as
@@ -160,7 +159,6 @@ struct vmf_session {
 	struct vmf_lost lost[VFIO_MULTIFD_MAX_CHANNELS];
 	bool replaces;
 	uint32_t next_lost;
-	uint32_t replacing;
 	uint32_t precopies;
 	bool awaits_ack;
 	uint64_t slack_ns;

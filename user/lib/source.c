@@ -283,7 +283,6 @@ static int load(struct vmf_session *session)
 		return ret;
 
 	session->replaces = false;
-	session->replacing = 0;
 	vmf_session_mark(session, VMF_TIME_LOADED);
 	session->report->load_ns = vmf_message_get_u64(&session->in);
 	return vmf_message_end(&session->in, &session->error);
