@@ -352,7 +352,7 @@ TEST_F(question, packets)
 {
 	static const int asked[] = { 1, 2, 3, 0, 0, 0 };
 	struct vfio_multifd_run run = {};
-	uint8_t init[WIRE_INIT_SIZE], *map;
+	uint8_t init[WIRE_INIT_SIZE], *map, *other;
 	struct engine engine;
 	int packet = 0;
 
@@ -364,10 +364,14 @@ TEST_F(question, packets)
 					    "dev", 0));
 	map = answer_map(engine.fd, 0, 4);
 	ASSERT_NE(MAP_FAILED, map);
+	/* mappings alone keep no page away, whether they stay or go */
+	other = answer_map(engine.fd, 0, 4);
+	ASSERT_NE(MAP_FAILED, other);
 	ASSERT_EQ(0, answer_run(engine.fd, &run));
 	ASSERT_EQ(ENGINE_PACKET, run.offset);
 	for (unsigned int i = 1; i < ARRAY_SIZE(asked); i++)
 		ASSERT_EQ(asked[i], read_one(engine.fd, map, &run));
+	munmap(other, 4 * ENGINE_PACKET);
 	recv(engine.channel[0].sock, init, sizeof(init), MSG_WAITALL);
 	for (unsigned int i = 1; i < ARRAY_SIZE(asked); i++)
 		ASSERT_TRUE(got_one(engine.channel[0].sock, i));
@@ -484,6 +488,9 @@ TEST_F(question, writes)
 				   ENGINE_PACKET, 0));
 	ASSERT_EQ(0, engine_add_device_with(engine.fd, FOREIGN, file, "dev",
 					    0));
+	/* there is nothing to read to */
+	EXPECT_EQ(-EINVAL, map_error(engine.fd, MAP_SHARED, 2 * ENGINE_PACKET,
+				     0));
 	map = answer_map(engine.fd, 0, 1);
 	ASSERT_NE(MAP_FAILED, map);
 	engine_add_inits(&engine);

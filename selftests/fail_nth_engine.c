@@ -190,7 +190,7 @@ static int call_continue(struct bench *b)
 
 static int call_mmap(struct bench *b)
 {
-	size_t size = 2 * ENGINE_PACKET;
+	size_t size = 4 * ENGINE_PACKET;	/* two packets */
 	void *map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
 			 b->engine.fd, 0);
 

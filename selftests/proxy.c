@@ -184,7 +184,7 @@ static bool has_bytes(const uint8_t *message, size_t len)
 	unsigned int byte;
 
 	for (; sscanf(hex, "%2x", &byte) == 1; hex += 2)
-		if (at == len || message[at++] != byte)
+		if (at >= len || message[at++] != byte)
 			return false;
 	return true;
 }

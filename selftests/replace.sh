@@ -78,6 +78,20 @@ spoilt() {
 	result $? "$1"
 }
 
+# All is loaded, but the source has not heard of it.
+after_the_end() {
+	start_destination -- --listen "[::]:0"
+	start_proxy --type=7 --direction=s --wait=1500
+	start_source --seed=$((seed += 1)) -- --json --connect "$DST4:$port" \
+		--channel-address "[$DST6]:$listen_port"
+	# the destination may have closed its end by now
+	wait_for "$work/dst.log" "event loaded" &&
+		on_src ss -K -tnH state connected dst "[$DST6]" >"$work/killed"
+	wait_both
+	stop_proxy && migrated && nothing_left && [ -s "$work/killed" ]
+	result $? "LOST of what is loaded already"
+}
+
 out_of_turn() {
 	spoilt "LOST of a channel that is none" c 12=000000ff
 	spoilt "LOST of an epoch to come" c 16=00000002
@@ -94,6 +108,7 @@ killed "in pre-copy, again and again" digest,order-free,replace,pre-copy negotia
 	"src dst src src dst" --max-bandwidth 512K --packet-size 64K
 killed "one channel" digest,replace,pre-copy negotiated "dst src" --max-bandwidth 512K --channels 1
 epochs
+after_the_end
 out_of_turn
 slowly 2mbit
 for features in digest,replace order-free,replace; do

@@ -116,34 +116,41 @@ static bool is_back(struct page *page)
 	int refs = page_ref_count(page);
 
 	/*
-	 * The reference comes before its mapping is counted and goes after it: what
-	 * changes meanwhile looks like too many.
+	 * While a channel runs it gets no new mapping, and one that goes is no longer
+	 * counted before its reference is gone: that looks like one too many.
 	 */
 	smp_rmb();
 	return refs - folio_mapcount(page_folio(page)) == 1;
 }
 
-/**
- * vmfd_buffer_pass - the next turn, with the same pages as ever
- * @buf: the buffer, which may be mapped
- *
- * If the socket still has pages of the next turn it is the first's, whose pages are
- * never spliced.
- */
-void vmfd_buffer_pass(struct vmfd_buffer *buf)
+static bool all_back(const struct vmfd_buffer *buf)
 {
 	unsigned int i;
 
-	if (buf->turns < 2)
-		return;
-	set_turn(buf, 1 + buf->passed);
-	for (i = 0; i < buf->nr; i++) {
-		if (!is_back(buf->pages[i])) {
-			set_turn(buf, 0);
+	for (i = 0; i < buf->nr; i++)
+		if (!is_back(buf->pages[i]))
+			return false;
+	return true;
+}
+
+/**
+ * vmfd_buffer_pass - the next turn whose pages the socket has given back
+ * @buf: the buffer, which may be mapped
+ *
+ * If there is none it is the first's, whose pages are never spliced.
+ */
+void vmfd_buffer_pass(struct vmfd_buffer *buf)
+{
+	unsigned int others = buf->turns - 1, n;
+
+	for (n = 0; n + 1 < buf->turns; n++) {
+		set_turn(buf, 1 + (buf->passed + n) % others);
+		if (all_back(buf)) {
+			buf->passed = buf->turn;
 			return;
 		}
 	}
-	buf->passed = (buf->passed + 1) % (buf->turns - 1);
+	set_turn(buf, 0);
 }
 
 /**

@@ -114,27 +114,29 @@ static int insert(struct vmfd_channel *ch, struct vm_area_struct *vma)
 	struct vmfd_buffer *buf = send ? &ch->slot : &ch->buf;
 	unsigned long nr = vma_pages(vma);
 	u32 size = ch->tr->packet_size;
+	bool is_new = !buf->pages;
 	int ret = 0;
 
-	if (!buf->pages)
+	if (is_new)
 		ret = vmfd_buffer_init(buf, size, nr / (size >> PAGE_SHIFT));
 	else if (nr != buf->nr * buf->turns)
 		ret = -EINVAL;
+	if (!ret)
+		ret = vmfd_buffer_fill(buf);
 	if (ret)
-		return ret;
-	ret = vmfd_buffer_fill(buf);
-	/* what is sent from there must be there */
-	if (ret && send)
-		vmfd_buffer_destroy(buf);
-	if (ret)
-		return ret;
+		goto out;
 	/*
 	 * Nobody's but the opener's: a child would keep the transfer.  VM_IO,
 	 * so that MADV_DOFORK cannot change that.
 	 */
 	vm_flags_set(vma, VM_IO | VM_DONTCOPY | VM_DONTEXPAND | VM_DONTDUMP);
-	return vm_insert_pages(vma, vma->vm_start,
-			       buf->pages - buf->turn * buf->nr, &nr);
+	ret = vm_insert_pages(vma, vma->vm_start,
+			      buf->pages - buf->turn * buf->nr, &nr);
+out:
+	/* what is sent from there must be there */
+	if (ret && is_new && send)
+		vmfd_buffer_destroy(buf);
+	return ret;
 }
 
 /**
@@ -146,7 +148,7 @@ static int insert(struct vmfd_channel *ch, struct vm_area_struct *vma)
  */
 int vmfd_foreign_map(struct vmfd_transfer *tr, struct vm_area_struct *vma)
 {
-	unsigned long id, pages, most;
+	unsigned long id, pages, area, most;
 	struct vmfd_channel *ch = NULL;
 	int ret;
 
@@ -155,15 +157,16 @@ int vmfd_foreign_map(struct vmfd_transfer *tr, struct vm_area_struct *vma)
 
 	mutex_lock(&tr->lock);
 	pages = tr->packet_size >> PAGE_SHIFT;
-	most = pages * VFIO_MULTIFD_MAP_PACKETS;
+	area = pages * VFIO_MULTIFD_MAP_PACKETS;
+	most = tr->role == VFIO_MULTIFD_SEND ? area : pages;
 	if (tr->state != VFIO_MULTIFD_STATE_READY &&
 	    tr->state != VFIO_MULTIFD_STATE_SEALED) {
 		ret = -EBADFD;
-	} else if (vma->vm_pgoff % most || vma_pages(vma) % pages ||
+	} else if (vma->vm_pgoff % area || vma_pages(vma) % pages ||
 		   vma_pages(vma) > most) {
 		ret = -EINVAL;
 	} else {
-		id = vma->vm_pgoff / most;
+		id = vma->vm_pgoff / area;
 		if (id < tr->nr_channels)
 			ch = tr->channels[id];
 		ret = !ch ? -ENOENT : ch->running ? -EBUSY : 0;

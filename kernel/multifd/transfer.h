@@ -42,7 +42,7 @@ struct vmfd_buffer {
 	u32 size;		/* bytes */
 	unsigned int turns;
 	unsigned int turn;	/* from 0 on */
-	unsigned int passed;	/* turns but the first, modulo their number */
+	unsigned int passed;	/* the last turn but the first that it was */
 	unsigned int held;	/* pages, of all turns */
 };
 

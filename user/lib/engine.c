@@ -22,6 +22,7 @@
 #define ENGINE_PATH	"/dev/vfio-multifd"
 #define MAX_REPLACED	1024	/* connections, so that there is an end */
 #define EBUSY_NS	VMF_NS_PER_S	/* for a thread to come out of the kernel */
+#define MAP_BYTES	(8 << 20) /* for a channel to read to, or two packets */
 #define PATIENCE_NS	(5 * VMF_NS_PER_S) /* with a driver that does not return */
 
 struct channel {
@@ -191,9 +192,15 @@ static bool join(struct vmf_engine *engine)
 	return true;
 }
 
+/* A source reads to one while others are being sent. */
 static uint32_t map_packets(const struct vmf_engine *engine)
 {
-	return engine->sends ? VFIO_MULTIFD_MAP_PACKETS : 1;
+	uint32_t packets = MAP_BYTES / engine->packet_size;
+
+	if (!engine->sends)
+		return 1;
+	return packets < 2 ? 2 : packets > VFIO_MULTIFD_MAP_PACKETS ?
+	       VFIO_MULTIFD_MAP_PACKETS : packets;
 }
 
 void vmf_engine_close(struct vmf_engine *engine)

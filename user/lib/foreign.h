@@ -37,7 +37,7 @@ void vmf_foreign_add(struct vmf_foreign *foreign, uint32_t index, int fd);
 
 /*
  * Does what @run asks for and puts the answer into it.  @map is where the
- * engine's pages are, @packets of them, or NULL: they are mapped then.  The thread can
+ * engine's pages are, for so many packets, or NULL: they are mapped then.  The thread can
  * be cancelled in here, and holds nothing then.
  */
 void vmf_foreign_answer(struct vmf_foreign *foreign, int engine,

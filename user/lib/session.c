@@ -145,6 +145,13 @@ static int take_failure(struct vmf_session *session)
 			     peer_name(session), VMF_TEXT_SIZE - 32, text);
 }
 
+static bool is_loaded(const struct vmf_session *session)
+{
+	return session->role == VFIO_MULTIFD_RECV &&
+	       session->stage >= VMF_STAGE_STOP &&
+	       session->report->features & VFIO_MULTIFD_FEATURE_REPLACE;
+}
+
 /* Returns the type of an awaited message, 0 without one. */
 static int receive(struct vmf_session *session, const struct vmf_wait *wait)
 {
@@ -164,6 +171,9 @@ static int receive(struct vmf_session *session, const struct vmf_wait *wait)
 		return vmf_section_receive(session);
 	if (in->type == VMF_LOST_CHANNEL && session->replaces)
 		return vmf_replace_receive(session);
+	/* The source says that until it hears that all is loaded. */
+	if (in->type == VMF_LOST_CHANNEL && is_loaded(session))
+		return 0;
 	if (in->type == VMF_FAILED ||
 	    (in->type == VMF_REFUSE && wait->messages & 1 << VMF_HELLO_ACK))
 		return take_failure(session);
