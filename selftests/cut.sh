@@ -78,6 +78,15 @@ late_state() {
 	result $? "state that does not come, while both ends give signs of life"
 }
 
+# The last word counts even if it comes a little later than the other end would wait.
+late_loaded() {
+	start_proxied_destination --type=7 --direction=s --wait=5500 &&
+		start_source --run-ms=10 -- --timeout 20 --connect $DST4:$port
+	wait_both
+	stop_proxy && migrated && nothing_left
+	result $? "LOADED that comes late: source ends with $src_status, destination with $dst_status"
+}
+
 # COMMIT goes into a cable that is out: when the source is gone, the kernel does
 # not deliver it after all.
 late_commit() {
@@ -131,6 +140,7 @@ at SENT       6 c    3/3      3/3,4     3/3         3/3
 at LOADED     7 s    3/4      3/4       4/4         3/4
 at COMMIT     9 c    4/4      4/0,4     4/4         4/4
 at COMMITTED 10 s    4/0      4/0       0/0
+late_loaded
 late_commit
 late_state
 two_devices

@@ -71,12 +71,55 @@ set_up_anew() {
 	done
 }
 
+# Each of two holds the stop up by itself.
+two_set_up_anew() {
+	pairs ivshmem-1m bochs || { skip "two devices" "no pairs"; return; }
+	for reinit in 1 2; do
+		start_destination -- --listen $DST4:0
+		export LD_PRELOAD="$bin/reinit.so" REINIT=$reinit
+		start_source --seed=$((seed += 1)) -- --downtime-limit 600000 --json \
+			--connect "$DST4:$listen_port"
+		unset LD_PRELOAD REINIT
+		wait_both && migrated && [ "$(value rounds)" = 2 ]
+		result $? "device $reinit of two is set up anew: $(value rounds) rounds"
+	done
+}
+
+# One device after the other goes to its next state: all of them take longer than the
+# timeout, and each comes in time.
+slow_states() {
+	pairs ivshmem-4k ivshmem-1m bochs || { skip "slow states" "no pairs"; return; }
+	export LD_PRELOAD="$bin/slow.so" STATE_MS=1200
+	start_destination -- --listen $DST4:0 --timeout 3
+	start_source --seed=$((seed += 1)) -- --json --timeout 3 --connect "$DST4:$listen_port"
+	unset LD_PRELOAD STATE_MS
+	wait_both && migrated
+	result $? "three devices that get to their states one by one"
+}
+
+# Nothing is to be done for longer than the timeout, and then a lot, for a slow driver.
+late_burst() {
+	export LD_PRELOAD="$bin/slow.so" WRITE_MS=20
+	start_destination -- --listen $DST4:0 --timeout 3
+	export LD_PRELOAD="$bin/reinit.so" REINIT=75
+	unset WRITE_MS
+	all=$src src=$src,multifd=off
+	start_source --seed=$((seed += 1)) --run-ms=10000 -- --downtime-limit 600000 --timeout 3 \
+		--json --connect "$DST4:$listen_port"
+	unset LD_PRELOAD REINIT
+	src=$all
+	wait_both && migrated && [ "$(value rounds)" = 2 ]
+	result $? "a round after a long time, for a slow driver: $(value rounds) rounds"
+}
+
 # What the guest writes never ends, so that the limit decides.
 when_to_stop() {
 	live -- --downtime-limit 0 --max-rounds 3 && wait_both && migrated &&
-		case $(value end) in max-rounds | stalled) ;; *) false ;; esac &&
-		[ "$(value rounds)" -le 4 ]
+		[ "$(value end)" = max-rounds ] && [ "$(value rounds)" -le 4 ]
 	result $? "a guest that writes on: $(value rounds) rounds, $(value end)"
+	# each round leaves all of the memory
+	live -- --downtime-limit 0 && wait_both && migrated && [ "$(value end)" = stalled ]
+	result $? "rounds in vain: $(value rounds) rounds, $(value end)"
 	live -- --downtime-limit 600000 && wait_both && migrated && [ "$(value end)" = converged ]
 	result $? "a downtime limit of ten minutes: $(value rounds) rounds"
 	live --early --run-ms=0 -- --downtime-limit 0 --max-rounds 1000000 && wait_both && migrated
@@ -176,8 +219,11 @@ limited
 paths
 without
 late_round
+late_burst
 failures
 two_devices
+two_set_up_anew
+slow_states
 healthy_migration && nothing_left
 result $? "a migration undisturbed"
 finish

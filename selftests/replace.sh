@@ -34,8 +34,9 @@ killed() {
 	result $? "$name: $(value replaced) connections replaced"
 }
 
+# slowly RATE [HARM...]: so is the cable
 slowly() {
-	ip netns exec src tc qdisc add dev cable root netem rate "$1"
+	ip netns exec src tc qdisc replace dev cable root netem rate "$@"
 }
 
 at_once() {
@@ -92,6 +93,43 @@ after_the_end() {
 	result $? "LOST of what is loaded already"
 }
 
+# Nobody has this address: what is sent there gets lost in silence.
+no_ipv6() {
+	ip -n dst address del "$DST6/64" dev cable
+}
+
+ipv6_again() {
+	ip -n dst address add "$DST6/64" dev cable nodad
+}
+
+# One of two addresses is gone for good, whoever had it: channels move to the other.
+by_another_path() {
+	start_destination -- --listen "[::]:0" --timeout 20
+	start_source --seed=$((seed += 1)) --run-ms=1500 -- --json --max-bandwidth 1M \
+		--connect "$DST4:$listen_port" --channels 4 \
+		--channel-address "[$DST6]" --channel-address "$DST4"
+	wait_for "$work/src.log" "event negotiated" && no_ipv6 && kill_at src dst "[$DST6]"
+	wait_both && migrated && nothing_left && [ "$(value replaced)" = 2 ]
+	result $? "by another path: $(value replaced) connections replaced"
+	ipv6_again
+}
+
+# A path that swallows all, and nobody says so: the end comes by the timeout.
+swallowed() {
+	slowly 2mbit
+	start_destination -- --listen "[::]:0" --timeout 5
+	start_source --seed=$((seed += 1)) -- --json --timeout 5 --connect "$DST4:$listen_port" \
+		--channel-address "[$DST6]"
+	wait_for "$work/src.log" "event stopped" && no_ipv6
+	wait_both
+	at_once
+	ended 3 3 && consistent && grep -q "no progress" "$work/src.log"
+	result $? "a path that swallows: source ends with $src_status, destination with $dst_status"
+	ipv6_again
+	healthy_migration && nothing_left
+	result $? "a migration undisturbed"
+}
+
 out_of_turn() {
 	spoilt "LOST of a channel that is none" c 12=000000ff
 	spoilt "LOST of an epoch to come" c 16=00000002
@@ -115,7 +153,13 @@ for features in digest,replace order-free,replace; do
 	killed "after the stop, with $features" $features stopped "src dst" --packet-size 64K
 done
 killed "the last packets" digest,replace stopped "src" --packet-size 1M --channels 2
+for harm in "loss 3%" "delay 5ms reorder 25% 50%" "duplicate 10%" "corrupt 1%"; do
+	slowly 4mbit $harm
+	killed "$harm" digest,replace stopped "src dst" --packet-size 64K
+done
 at_once
+by_another_path
+swallowed
 pairs ivshmem-1m bochs && killed "two devices" digest,order-free,replace,pre-copy negotiated \
 	"dst src" --max-bandwidth 4M
 finish

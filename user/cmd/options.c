@@ -141,8 +141,8 @@ static const char common_help[] =
 "\n"
 "Exit status: 0 done; 1 usage or no contact; 2 refused, failed or cancelled\n"
 "before the source stopped anything; 3 failed later and rolled back;\n"
-"4 undecided: devices are stopped at both ends; 5 failed, and a device could\n"
-"not be rolled back.\n"
+"4 undecided: devices are stopped at this end, look at the other one; 5 failed,\n"
+"and a device could not be rolled back.\n"
 "\n"
 "Device state crosses the network as plain TCP, without encryption or\n"
 "authentication: use a trusted network only.\n";

@@ -410,7 +410,7 @@ static int commit(struct destination *dst)
 	struct vmf_session *session = dst->session;
 	int ret;
 
-	vmf_session_step(session);
+	vmf_session_step_last(session);
 	ret = vmf_session_wait(session, &(struct vmf_wait){
 		.messages = 1 << VMF_COMMIT,
 		.what = "the source to commit",

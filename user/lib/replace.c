@@ -59,8 +59,9 @@ static int hand_over(struct vmf_session *session, uint32_t id, int sock,
 }
 
 /*
- * What cannot be reached is tried again, until the session loses its patience.  A
- * destination that has got all it needs by other channels is no longer there for this.
+ * What cannot be reached is tried again, by the next of the addresses, until the session
+ * loses its patience.  A destination that has got all it needs by other channels is no
+ * longer there for this.
  */
 static int connect_again(struct vmf_session *session, uint32_t id)
 {
@@ -88,7 +89,8 @@ static int look_at(struct vmf_session *session, uint32_t id, bool *connected)
 		*connected = true;
 		return connect_again(session, id);
 	}
-	if (status.lost && !lost->told)
+	/* A destination that is done lacks nothing. */
+	if (status.lost && !lost->told && (sends(session) || !session->done))
 		return say_lost(session, id, sends(session) ? 0 :
 				status.packets);
 	return 0;

@@ -213,6 +213,9 @@ static int pass_on(struct vmf_session *session, uint32_t i)
 		.size = section->size,
 		.ended = section->ended,
 	}, in->bytes + VMF_MESSAGE_HEADER + in->length - section->size);
+	/* It has the time from here on, not from when there was news before. */
+	if (ret == -EAGAIN && !session->held)
+		session->step_ns = vmf_clock_ns();
 	session->held = ret == -EAGAIN;
 	if (session->held) {
 		session->held_by = i;

@@ -131,6 +131,13 @@ static int take_heartbeat(struct vmf_session *session)
 	return vmf_message_end(&session->in, &session->error);
 }
 
+void vmf_session_step_last(struct vmf_session *session)
+{
+	vmf_session_step(session);
+	session->step_ns += 2 * HEARTBEAT_NS;
+	session->heard_ns = session->step_ns;
+}
+
 /* What the peer refuses for has the same words here as there. */
 static int take_failure(struct vmf_session *session)
 {
@@ -145,11 +152,13 @@ static int take_failure(struct vmf_session *session)
 			     peer_name(session), VMF_TEXT_SIZE - 32, text);
 }
 
+/* A destination that lacks nothing any more of what goes over channels */
 static bool is_loaded(const struct vmf_session *session)
 {
 	return session->role == VFIO_MULTIFD_RECV &&
-	       session->stage >= VMF_STAGE_STOP &&
-	       session->report->features & VFIO_MULTIFD_FEATURE_REPLACE;
+	       session->report->features & VFIO_MULTIFD_FEATURE_REPLACE &&
+	       (session->done ||
+		(session->stage >= VMF_STAGE_STOP && !session->replaces));
 }
 
 /* Returns the type of an awaited message, 0 without one. */
@@ -169,11 +178,11 @@ static int receive(struct vmf_session *session, const struct vmf_wait *wait)
 		return take_heartbeat(session);
 	if (in->type == VMF_SECTION && session->role == VFIO_MULTIFD_RECV)
 		return vmf_section_receive(session);
-	if (in->type == VMF_LOST_CHANNEL && session->replaces)
-		return vmf_replace_receive(session);
 	/* The source says that until it hears that all is loaded. */
 	if (in->type == VMF_LOST_CHANNEL && is_loaded(session))
 		return 0;
+	if (in->type == VMF_LOST_CHANNEL && session->replaces)
+		return vmf_replace_receive(session);
 	if (in->type == VMF_FAILED ||
 	    (in->type == VMF_REFUSE && wait->messages & 1 << VMF_HELLO_ACK))
 		return take_failure(session);
@@ -429,7 +438,7 @@ static int beat(struct vmf_session *session, const struct vmf_wait *wait)
 	/* It is this end that does not listen. */
 	if (session->held)
 		session->heard_ns = now;
-	if (now - session->heard_ns > limit)
+	if (now > session->heard_ns + limit)
 		return lost(session,
 			    vmf_error_set(&session->error, -ETIMEDOUT,
 					  "nothing heard from the %s for %u seconds",

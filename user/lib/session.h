@@ -121,6 +121,7 @@ struct vmf_session_device {
  * @awaits_ack: source: the destination owes a ROUND_ACK, which may come late
  * @slack_ns: source: what a packet may take beside the timeout, as long as
  *	@max_bandwidth holds
+ * @dead_paths: source: of @channel_address those that could not be reached, as bits
  * @channel: source: sockets of the channels while @max_bandwidth holds, else -1
  * @agreed: HELLO_ACK was sent, or came
  * @mute: a message was sent in part: nothing else can be said any more
@@ -162,6 +163,7 @@ struct vmf_session {
 	uint32_t precopies;
 	bool awaits_ack;
 	uint64_t slack_ns;
+	uint64_t dead_paths;
 	int channel[VFIO_MULTIFD_MAX_CHANNELS];
 	bool agreed;
 	bool mute;
@@ -222,6 +224,12 @@ int vmf_session_wait(struct vmf_session *session, const struct vmf_wait *wait);
 
 /* A step forward: what comes next has its own timeout. */
 void vmf_session_step(struct vmf_session *session);
+
+/*
+ * The same, and what comes next is the peer's last word: who waits for that waits a
+ * little longer than the peer may take to say it, or that it failed.
+ */
+void vmf_session_step_last(struct vmf_session *session);
 
 /* Starts to talk on @sock, which becomes the session's. */
 void vmf_session_attach(struct vmf_session *session, int sock);

@@ -18,6 +18,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define PATH(n)	(1ull << (n) % 64)
+
 static int await(struct vmf_session *session, enum vmf_message_type type,
 		 const char *what)
 {
@@ -27,12 +29,28 @@ static int await(struct vmf_session *session, enum vmf_message_type type,
 	return ret < 0 ? ret : 0;
 }
 
-/* Where channel @id goes; NULL: to where the main channel goes */
-static const char *channel_address(const struct vmf_params *params, uint32_t id)
+/* Of @channel_address the one for a channel, past those that cannot be reached */
+static uint32_t find_path(const struct vmf_session *session, uint32_t id)
 {
-	if (!params->channel_addresses)
-		return NULL;
-	return params->channel_address[id % params->channel_addresses];
+	uint32_t paths = session->params->channel_addresses, n, path;
+
+	for (n = 0; n < paths; n++) {
+		path = (id + n) % paths;
+		if (!(session->dead_paths & PATH(path)))
+			return path;
+	}
+	return 0;
+}
+
+static void path_is_dead(struct vmf_session *session, uint32_t path)
+{
+	uint32_t paths = session->params->channel_addresses, n;
+
+	session->dead_paths |= PATH(path);
+	for (n = 0; n < paths; n++)
+		if (!(session->dead_paths & PATH(n)))
+			return;
+	session->dead_paths = 0;
 }
 
 /* Is there state that goes over the main channel? */
@@ -117,12 +135,16 @@ int vmf_source_connect(struct vmf_session *session, uint32_t id,
 		       uint32_t timeout, struct vmf_error *error)
 {
 	const struct vmf_params *params = session->params;
+	uint32_t path = find_path(session, id);
 	int sock, ret = 0;
 
-	sock = vmf_net_connect_again(session->sock, channel_address(params, id),
+	sock = vmf_net_connect_again(session->sock, params->channel_addresses ?
+				     params->channel_address[path] : NULL,
 				     timeout, params->cancel_fd, error);
-	if (sock < 0)
+	if (sock < 0) {
+		path_is_dead(session, path);
 		return sock;
+	}
 	if (session->stage < VMF_STAGE_STOP)
 		ret = limit(session, sock, id, error);
 	if (!ret)
@@ -302,7 +324,7 @@ static int commit(struct vmf_session *session)
 	session->stage = VMF_STAGE_LOADED;
 
 	ret = vmf_session_send_bare(session, VMF_COMMIT);
-	vmf_session_step(session);
+	vmf_session_step_last(session);
 	if (!ret)
 		ret = await(session, VMF_COMMITTED,
 			    "the destination to confirm the commit");

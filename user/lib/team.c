@@ -34,7 +34,7 @@ struct team {
 	uint32_t holders;
 	uint32_t left;		/* jobs that are not finished */
 	bool alone;		/* the session has gone on */
-	int event;		/* readable once @left is 0 */
+	int event;		/* readable when jobs have finished, or none is left */
 	call_t call;
 	struct job job[VFIO_MULTIFD_MAX_DEVICES];
 };
@@ -85,8 +85,8 @@ static void *run(void *arg)
 	job->finished = true;
 	if (team->alone && data_fd >= 0)
 		close(data_fd);
-	if (!--team->left)
-		eventfd_write(team->event, 1);
+	team->left--;
+	eventfd_write(team->event, 1);
 	put_unlock(team);
 	return NULL;
 }
@@ -117,15 +117,32 @@ static void start(struct team *team, const struct vmf_params *params)
 	}
 }
 
-/* Waits for the rest of the jobs, but not for ever. */
+/* After an event: is there more to wait for? */
+static bool goes_on(struct team *team)
+{
+	eventfd_t finished;
+	bool more;
+
+	pthread_mutex_lock(&team->lock);
+	eventfd_read(team->event, &finished);
+	more = team->left;
+	pthread_mutex_unlock(&team->lock);
+	return more;
+}
+
+/* Waits for the rest of the jobs, but for none of them for ever. */
 static void wait_quietly(struct team *team, uint32_t timeout)
 {
-	uint64_t deadline = vmf_clock_ns() + timeout * VMF_NS_PER_S;
 	struct pollfd fd = { .fd = team->event, .events = POLLIN };
+	uint64_t deadline;
+	int ret;
 
-	while (poll(&fd, 1, vmf_clock_ms_until(deadline)) < 0 &&
-	       errno == EINTR)
-		;
+	do {
+		deadline = vmf_clock_ns() + timeout * VMF_NS_PER_S;
+		do {
+			ret = poll(&fd, 1, vmf_clock_ms_until(deadline));
+		} while (ret < 0 && errno == EINTR);
+	} while (ret > 0 && goes_on(team));
 }
 
 /* Takes over what was done, and leaves the team. */
@@ -193,8 +210,12 @@ int vmf_team_set_states(struct vmf_session *session,
 	fd.fd = team->event;
 	start(team, params);
 
-	ret = vmf_session_wait(session, &(struct vmf_wait){
-		.fds = &fd, .nfds = 1, .what = "the devices' drivers" });
+	/* Drivers that do one device at a time come forward with each. */
+	do {
+		vmf_session_step(session);
+		ret = vmf_session_wait(session, &(struct vmf_wait){
+			.fds = &fd, .nfds = 1, .what = "the devices' drivers" });
+	} while (ret >= 0 && goes_on(team));
 	if (ret < 0)
 		wait_quietly(team, params->timeout);
 	collect(team, session, result);

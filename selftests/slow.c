@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * To be preloaded: drivers that take their time.  STATE_MS is what a device needs to
+ * get to another state, one after the other, and WRITE_MS what it needs to load a
+ * piece of its state of 4 KiB or more.
+ */
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <linux/vfio.h>
+
+/* held by who goes to another state */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void wait_for(const char *name)
+{
+	const char *text = getenv(name);
+
+	if (text)
+		usleep(atoi(text) * 1000);
+}
+
+int ioctl(int fd, unsigned long request, ...)
+{
+	struct vfio_device_feature *feature;
+	va_list args;
+	void *arg;
+	long ret;
+
+	va_start(args, request);
+	arg = va_arg(args, void *);
+	va_end(args);
+	feature = arg;
+	if (request != VFIO_DEVICE_FEATURE ||
+	    feature->flags != (VFIO_DEVICE_FEATURE_SET |
+			       VFIO_DEVICE_FEATURE_MIG_DEVICE_STATE))
+		return syscall(SYS_ioctl, fd, request, arg);
+	pthread_mutex_lock(&lock);
+	wait_for("STATE_MS");
+	ret = syscall(SYS_ioctl, fd, request, arg);
+	pthread_mutex_unlock(&lock);
+	return ret;
+}
+
+ssize_t write(int fd, const void *data, size_t size)
+{
+	if (size >= 4096)
+		wait_for("WRITE_MS");
+	return syscall(SYS_write, fd, data, size);
+}
