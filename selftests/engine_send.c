@@ -305,6 +305,37 @@ TEST_F(send, empty_device)
 	check_sent(_metadata, engine, source, 2);
 }
 
+/* Devices come to their ends together: by one channel none gets ahead by a packet. */
+TEST_F(send, take_turns)
+{
+	struct engine *engine = &self->engine;
+	struct source source[MAX_SOURCES] = {};
+	struct wire_packets packets;
+	unsigned int data = 0;
+
+	ASSERT_EQ(0, engine_create(engine, VFIO_MULTIFD_SEND, 1, 0, 16384, 0));
+	for (unsigned int i = 0; i < 4; i++) {
+		ASSERT_EQ(i, add_source(engine, &source[i], 10 * 16384, i));
+		ASSERT_EQ(0, set_config(engine, i, &source[i]));
+	}
+	engine_start_all(engine);
+	engine_read_all(engine);
+	ASSERT_EQ(0, engine_switchover(engine->fd));
+	ASSERT_EQ(0, engine_join_all(engine));
+	engine_close(engine);
+	ASSERT_EQ(NULL, engine_parse(engine, &packets));
+	for (size_t i = 0; i < packets.nr; i++) {
+		if (packets.packet[i].flags & WIRE_CONFIG)
+			continue;
+		EXPECT_EQ(data / 4, packets.packet[i].idx);
+		data++;
+	}
+	EXPECT_EQ(10 * 4, data);
+	free(packets.packet);
+	for (unsigned int i = 0; i < 4; i++)
+		free_source(&source[i]);
+}
+
 /* What one read gives is one packet, however short */
 TEST_F(send, short_reads)
 {

@@ -197,6 +197,21 @@ ended_by_user() {
 	done
 }
 
+# Not all of a megabyte has come by then, at a quarter of that in a second.
+ended_after_the_stop() {
+	ip netns exec src tc qdisc add dev cable root netem rate 2mbit
+	for side in src dst; do
+		start_destination -- --listen $DST4:0 --timeout 20 &&
+			start_source -- --connect "$DST4:$listen_port" &&
+			wait_for "$work/src.log" "event stopped" &&
+			wait_for "$work/$side.log" "helper " && kill -TERM "${line#helper }"
+		wait_both
+		ended 3 3 && runs src && consistent && nothing_left
+		result $? "SIGTERM to the helper of $side after the stop"
+	done
+	ip netns exec src tc qdisc del dev cable root
+}
+
 json() {
 	start_destination -- --listen $DST4:0 --json &&
 		start_source --run-ms=10 -- --connect "$DST4:$listen_port" --json &&
@@ -223,5 +238,6 @@ strangers
 strange_channel
 no_port
 ended_by_user
+ended_after_the_stop
 json
 finish

@@ -292,7 +292,7 @@ append="$append nohz=off highres=off"
 append="$append norandmaps thash_entries=512 $arguments"
 case $kernel-$slow in *-debug-* | *-1) patience=240 ;; *) patience=60 ;; esac
 append="$append sysctl.kernel.hung_task_panic=1 sysctl.kernel.hung_task_timeout_secs=$patience"
-append="$append softlockup_panic=1 sysctl.kernel.watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=$patience"
+append="$append softlockup_panic=1 watchdog_thresh=60 rcupdate.rcu_cpu_stall_timeout=$patience"
 status=0
 if [ "$tty" ]; then
 	console=virtconsole

@@ -52,7 +52,7 @@ static const char usage[] =
 "success, \"digest NAME HEX\".\n"
 "\n"
 "Exit status: 0 done; 1 not set up; 2 refused, nothing was stopped; 3 failed,\n"
-"the source runs and the destination was reset; 4 undecided, both are stopped;\n"
+"the source runs and the destination was reset; 4 undecided, this end is stopped;\n"
 "5 a device is lost; 6 a device or the helper did not do what it should.\n";
 
 #define MAX_BLOB	(128 << 10)

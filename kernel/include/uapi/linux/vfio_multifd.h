@@ -386,8 +386,8 @@ struct vfio_multifd_config {
  * @devices_done: out: devices whose every packet was sent, or loaded
  *
  * poll() is EPOLLIN when the state or @devices_done has changed since the last
- * call, a device was paused, or one has come to its @wake_packets; EPOLLERR while
- * FAILED.  Context: any state; does not wait.
+ * call, a device was paused or has come to its @wake_packets, or a channel has lost its
+ * connection; EPOLLERR while FAILED.  Context: any state; does not wait.
  */
 struct vfio_multifd_status {
 	__u32 argsz;
@@ -527,9 +527,10 @@ struct vfio_multifd_channel_status {
  * DONE takes connections, too; VFIO_MULTIFD_RUN_CHANNEL then has to be called again.
  *
  * Errors: those of &struct vfio_multifd_channel but -EEXIST, and -EOPNOTSUPP
- * (without the feature), -ENOENT (no such channel), -EBUSY (the channel is not lost, or
- * not yet at rest), -ENODATA (@packets cannot be: a packet is gone that the other end
- * lacks, or it has more than there were).  Context: READY or SEALED, role SEND also DONE.
+ * (without the feature), -EINVAL (@packets where it must be 0), -ENOENT (no such
+ * channel), -EBUSY (the channel is not lost, or not yet at rest), -ENODATA (@packets
+ * cannot be: a packet is gone that the other end lacks, or it has more than there
+ * were).  Context: READY or SEALED, role SEND also DONE.
  */
 struct vfio_multifd_replace {
 	__u32 argsz;
