@@ -104,9 +104,10 @@ ipv6_again() {
 
 # One of two addresses is gone for good, whoever had it: channels move to the other.
 by_another_path() {
+	dst_features="--features digest,order-free,replace,pre-copy"
 	start_destination -- --listen "[::]:0" --timeout 20
-	start_source --seed=$((seed += 1)) --run-ms=1500 -- --json --max-bandwidth 1M \
-		--connect "$DST4:$listen_port" --channels 4 \
+	start_source --seed=$((seed += 1)) --run-ms=3000 -- --json --max-bandwidth 1M \
+		--connect "$DST4:$listen_port" --channels 4 --packet-size 64K \
 		--channel-address "[$DST6]" --channel-address "$DST4"
 	wait_for "$work/src.log" "event negotiated" && no_ipv6 && kill_at src dst "[$DST6]"
 	wait_both && migrated && nothing_left && [ "$(value replaced)" = 2 ]
@@ -154,7 +155,7 @@ for features in digest,replace order-free,replace; do
 done
 killed "the last packets" digest,replace stopped "src" --packet-size 1M --channels 2
 for harm in "loss 3%" "delay 5ms reorder 25% 50%" "duplicate 10%" "corrupt 1%"; do
-	slowly 4mbit $harm
+	slowly 2mbit $harm || { ok 1 "$harm: tc"; continue; }
 	killed "$harm" digest,replace stopped "src dst" --packet-size 64K
 done
 at_once

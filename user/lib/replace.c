@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define CONNECT_S	1	/* for an attempt */
+#define CONNECT_S	2	/* for an attempt: a lost SYN comes again after one */
 
 static bool sends(const struct vmf_session *session)
 {

@@ -166,11 +166,13 @@ static int receive(struct vmf_session *session, const struct vmf_wait *wait)
 {
 	struct vmf_message *in = &session->in;
 	uint32_t have = in->have;
+	uint64_t now;
 	int ret;
 
 	ret = vmf_message_recv(in, session->sock, &session->error);
-	if (ret > 0 || in->have != have)
-		session->heard_ns = vmf_clock_ns();
+	now = vmf_clock_ns();
+	if ((ret > 0 || in->have != have) && now > session->heard_ns)
+		session->heard_ns = now;
 	if (ret <= 0)
 		return ret;
 

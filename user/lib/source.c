@@ -141,10 +141,11 @@ int vmf_source_connect(struct vmf_session *session, uint32_t id,
 	sock = vmf_net_connect_again(session->sock, params->channel_addresses ?
 				     params->channel_address[path] : NULL,
 				     timeout, params->cancel_fd, error);
-	if (sock < 0) {
+	if (sock == -ETIMEDOUT || sock == -ECONNREFUSED ||
+	    sock == -EHOSTUNREACH || sock == -ENETUNREACH)
 		path_is_dead(session, path);
+	if (sock < 0)
 		return sock;
-	}
 	if (session->stage < VMF_STAGE_STOP)
 		ret = limit(session, sock, id, error);
 	if (!ret)
