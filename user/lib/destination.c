@@ -154,7 +154,6 @@ static int resume(struct destination *dst)
 {
 	int ret;
 
-	vmf_session_step(dst->session);
 	ret = vmf_team_set_state(dst->session, VFIO_DEVICE_STATE_RESUMING);
 	return ret ? ret : vmf_session_add_devices(dst->session);
 }
@@ -385,7 +384,6 @@ static int load(struct destination *dst)
 	uint64_t start = vmf_clock_ns();
 	int ret;
 
-	vmf_session_step(session);
 	ret = vmf_team_set_state(session, VFIO_DEVICE_STATE_STOP);
 	if (ret)
 		return ret;

@@ -58,7 +58,6 @@ int vmf_precopy_begin(struct vmf_session *session)
 	}
 	if (!session->precopies)
 		return 0;
-	vmf_session_step(session);
 	ret = vmf_team_set_states(session, state);
 	return ret ? ret : vmf_session_add_devices(session);
 }

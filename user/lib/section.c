@@ -207,6 +207,7 @@ static int pass_on(struct vmf_session *session, uint32_t i)
 {
 	struct vmf_section *section = &session->device[i].section;
 	const struct vmf_message *in = &session->in;
+	uint64_t now = vmf_clock_ns();
 	int ret;
 
 	ret = vmf_pump_put(section->pump, (struct vmf_pump_note){
@@ -214,8 +215,8 @@ static int pass_on(struct vmf_session *session, uint32_t i)
 		.ended = section->ended,
 	}, in->bytes + VMF_MESSAGE_HEADER + in->length - section->size);
 	/* It has the time from here on, not from when there was news before. */
-	if (ret == -EAGAIN && !session->held)
-		session->step_ns = vmf_clock_ns();
+	if (ret == -EAGAIN && !session->held && now > session->step_ns)
+		session->step_ns = now;
 	session->held = ret == -EAGAIN;
 	if (session->held) {
 		session->held_by = i;

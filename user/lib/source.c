@@ -246,7 +246,6 @@ static int stop(struct vmf_session *session)
 		return ret;
 
 	/* With one device the kernel takes this step by itself. */
-	vmf_session_step(session);
 	if (session->params->devices > 1) {
 		vmf_precopy_p2p_states(session, states);
 		ret = vmf_team_set_states(session, states);
@@ -255,7 +254,6 @@ static int stop(struct vmf_session *session)
 	}
 
 	vmf_session_mark(session, VMF_TIME_STOP_COPY);
-	vmf_session_step(session);
 	ret = vmf_team_set_state(session, VFIO_DEVICE_STATE_STOP_COPY);
 	if (ret)
 		return ret;
