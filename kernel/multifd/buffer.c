@@ -110,25 +110,32 @@ int vmfd_buffer_fill(struct vmfd_buffer *buf)
 	return ret;
 }
 
-/* A mapping has a reference, too. */
-static bool is_back(struct page *page)
+/*
+ * A mapping has a reference, too.  Whoever got the page from the socket may have mapped
+ * it as well, so there must not be more than @most.
+ */
+static bool is_back(struct page *page, int most)
 {
-	int refs = page_ref_count(page);
+	int refs = page_ref_count(page), maps;
 
 	/*
-	 * While a channel runs it gets no new mapping, and one that goes is no longer
-	 * counted before its reference is gone: that looks like one too many.
+	 * A mapping that goes is no longer counted before its reference is gone: that
+	 * looks like one too many.
 	 */
 	smp_rmb();
-	return refs - folio_mapcount(page_folio(page)) == 1;
+	maps = folio_mapcount(page_folio(page));
+	return maps <= most && refs - maps == 1;
 }
 
 static bool all_back(const struct vmfd_buffer *buf)
 {
+	/* What was never spliced only its owner maps. */
+	struct page *first = buf->pages[-(ptrdiff_t)buf->turn * buf->nr];
+	int most = folio_mapcount(page_folio(first));
 	unsigned int i;
 
 	for (i = 0; i < buf->nr; i++)
-		if (!is_back(buf->pages[i]))
+		if (!is_back(buf->pages[i], most))
 			return false;
 	return true;
 }

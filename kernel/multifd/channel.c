@@ -253,6 +253,12 @@ int vmfd_channel_run(struct vmfd_transfer *tr, struct vfio_multifd_run *arg)
 		ret = vmfd_channel_no_memory(ch);
 	else
 		ret = vmfd_foreign_hear(ch, arg);
+	/*
+	 * From here on a channel that has parked gets no connection unseen.  One that
+	 * has asked has not parked, and must take the answer first.
+	 */
+	if (!ret && !ch->answered && tr->features & VFIO_MULTIFD_FEATURE_REPLACE)
+		ret = vmfd_replace_wait(ch);
 	if (!ret && tr->role == VFIO_MULTIFD_SEND)
 		ret = vmfd_send_run(ch);
 	else if (!ret)

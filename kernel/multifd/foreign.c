@@ -162,8 +162,8 @@ int vmfd_foreign_map(struct vmfd_transfer *tr, struct vm_area_struct *vma)
 	if (tr->state != VFIO_MULTIFD_STATE_READY &&
 	    tr->state != VFIO_MULTIFD_STATE_SEALED) {
 		ret = -EBADFD;
-	} else if (vma->vm_pgoff % area || vma_pages(vma) % pages ||
-		   vma_pages(vma) > most) {
+	} else if (!PAGE_ALIGNED(tr->packet_size) || vma->vm_pgoff % area ||
+		   vma_pages(vma) % pages || vma_pages(vma) > most) {
 		ret = -EINVAL;
 	} else {
 		id = vma->vm_pgoff / area;

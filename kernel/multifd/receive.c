@@ -468,23 +468,22 @@ static const struct {
  */
 int vmfd_receive_run(struct vmfd_channel *ch)
 {
-	for (;;) {
-		enum vmfd_phase phase = ch->phase;
-		int ret;
+	int ret;
 
-		if (READ_ONCE(ch->lost)) {
-			ret = vmfd_replace_wait(ch);
-			if (ret)
-				return ret;
-			continue;
-		}
+	do {
+		enum vmfd_phase phase = ch->phase;
+
 		ret = steps[phase].run(ch);
-		if (ret == VMFD_LOST)
-			continue;
-		if (ret)
-			return ret;
-		ch->phase = steps[phase].next;
-		if (phase == VMFD_PHASE_KIND && is_ram(ch))
-			ch->phase = VMFD_PHASE_RAM;
-	}
+		if (!ret) {
+			ch->phase = steps[phase].next;
+			if (phase == VMFD_PHASE_KIND && is_ram(ch))
+				ch->phase = VMFD_PHASE_RAM;
+			/* Packets may come faster than they are loaded. */
+			if (phase == VMFD_PHASE_LOAD && signal_pending(current))
+				ret = -EINTR;
+		} else if (ret == VMFD_LOST) {
+			ret = vmfd_replace_wait(ch);
+		}
+	} while (!ret);
+	return ret;
 }

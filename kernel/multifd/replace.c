@@ -72,6 +72,7 @@ static void forget_packet(struct vmfd_channel *ch)
 static void park(struct vmfd_channel *ch)
 {
 	lockdep_assert_held(&ch->tr->lock);
+	WARN_ON_ONCE(ch->ask);
 	if (ch->tr->role == VFIO_MULTIFD_RECV)
 		forget_packet(ch);
 	else if (ch->phase == VMFD_PHASE_HEADER || ch->phase == VMFD_PHASE_DATA)

@@ -362,7 +362,8 @@ static int send_packet(struct vmfd_channel *ch)
 			ch->on_wire;
 	sent(ch);
 	ch->phase = VMFD_PHASE_TAKE;
-	return 0;
+	/* The socket may have room for all that comes. */
+	return signal_pending(current) ? -EINTR : 0;
 }
 
 static int send_step(struct vmfd_channel *ch)
@@ -404,7 +405,7 @@ int vmfd_send_run(struct vmfd_channel *ch)
 	int ret;
 
 	do {
-		ret = ch->parked ? vmfd_replace_wait(ch) : send_step(ch);
+		ret = send_step(ch);
 		if (ret == VMFD_LOST)
 			ret = vmfd_replace_wait(ch);
 	} while (!ret);
