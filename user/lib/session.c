@@ -478,10 +478,26 @@ static uint64_t wake_time(const struct vmf_session *session,
 	return when;
 }
 
+/*
+ * A process that was stopped past @when has not looked at what the peer said
+ * meanwhile, and must not blame it for having said nothing.
+ */
+static void was_stopped(struct vmf_session *session, uint64_t when)
+{
+	uint64_t now = vmf_clock_ns();
+
+	if (now < when || now - when < VMF_NS_PER_S)
+		return;
+	/* and a second to read it */
+	session->step_ns += now - when + VMF_NS_PER_S;
+	session->heard_ns += now - when + VMF_NS_PER_S;
+}
+
 static int poll_all(struct vmf_session *session, const struct vmf_wait *wait,
 		    struct pollfd *fds, bool at_once)
 {
 	uint64_t when = at_once ? 0 : wake_time(session, wait);
+	uint64_t start = vmf_clock_ns();
 	nfds_t nfds = OWN_FDS + wait->nfds;
 	int ret;
 
@@ -510,6 +526,7 @@ static int poll_all(struct vmf_session *session, const struct vmf_wait *wait,
 	if (ret < 0)
 		return vmf_error_set(&session->error, -errno, "poll: %s",
 				     strerror(errno));
+	was_stopped(session, when > start ? when : start);
 	if (wait->nfds)
 		memcpy(wait->fds, fds + OWN_FDS,
 		       wait->nfds * sizeof(*wait->fds));
