@@ -16,7 +16,7 @@
 # in KSELFTEST_DIR, which is exported: compile with -I$(KSELFTEST_DIR).
 
 SHELL := /bin/bash
-KERNEL ?= 6.12
+KERNEL ?= $(if $(filter soak,$(MAKECMDGOALS)),6.12-debug,6.12)
 KERNELS ?= 6.12 6.12-debug
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/vfio-multifd
 PREFIX ?= /usr/local

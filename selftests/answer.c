@@ -14,6 +14,16 @@ int answer_run(int fd, struct vfio_multifd_run *run)
 	return engine_call(fd, VFIO_MULTIFD_RUN_CHANNEL, run);
 }
 
+/* A source with one foreign device "dev" */
+int answer_create(struct engine *engine, uint32_t channels, uint64_t features,
+		  int buffer, int file)
+{
+	return engine_create(engine, VFIO_MULTIFD_SEND, channels, features,
+			     ENGINE_PACKET, buffer) ?:
+	       engine_add_device_with(engine->fd, VFIO_MULTIFD_DEVICE_FOREIGN,
+				      file, "dev", 0);
+}
+
 /* MAP_FAILED and errno if there is none */
 uint8_t *answer_map(int fd, uint32_t id, unsigned int packets)
 {

@@ -38,6 +38,8 @@ struct answer {
 };
 
 int answer_run(int fd, struct vfio_multifd_run *run);
+int answer_create(struct engine *engine, uint32_t channels, uint64_t features,
+		  int buffer, int file);
 uint8_t *answer_map(int fd, uint32_t id, unsigned int packets);
 void answer_start(struct answer *answer);
 int answer_join(struct answer *answer);

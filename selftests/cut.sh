@@ -87,6 +87,29 @@ late_loaded() {
 	result $? "LOADED that comes late: source ends with $src_status, destination with $dst_status"
 }
 
+# A destination that was stopped longer than its timeout finds COMMIT behind heartbeats.
+stopped() {
+	start_proxied_destination --type=7 --direction=s --stop="$work/dst.log" --wait=2500 &&
+		start_source --run-ms=10 -- --timeout 30 --connect $DST4:$port &&
+		wait_for "$work/proxy.log" "passed"
+	sleep 6
+	wait_for "$work/dst.log" "helper " && kill -CONT "${line#helper }"
+	wait_both
+	stop_proxy && migrated && nothing_left
+	result $? "destination stopped until after COMMIT: source ends with $src_status, destination with $dst_status"
+}
+
+# A source that was stopped until the destination had given up does not commit.
+stopped_source() {
+	start_proxied_destination --type=7 --direction=s --stop="$work/src.log" &&
+		start_source --run-ms=10 -- --timeout 30 --connect $DST4:$port &&
+		wait_for "$work/dst.log" "event failed"
+	wait_for "$work/src.log" "helper " && kill -CONT "${line#helper }"
+	wait_both
+	stop_proxy && ended 3 4 && consistent && nothing_left
+	result $? "source stopped at LOADED: source ends with $src_status, destination with $dst_status"
+}
+
 # COMMIT goes into a cable that is out: when the source is gone, the kernel does
 # not deliver it after all.
 late_commit() {
@@ -102,7 +125,7 @@ late_commit() {
 	[ $stopped = 0 ] && ended 4 4 && [ ! "$left" ]
 	result $? "cable out at COMMIT: source ends with $src_status, destination with $dst_status"
 	[ ! "$left" ] || echo "# left: $left"
-	ip -n dst link set cable up
+	cable_in dst
 	stop_proxy
 	nothing_left
 	result $? "cable in after COMMIT"
@@ -137,10 +160,12 @@ at HELLO_ACK  2 s    2/2      3/2       2/3
 at READY      4 s    2/2      3/2       2,3/3       2/2
 at STOPPING   5 c    2,3/2,3  3/2,3     2,3/3
 at SENT       6 c    3/3      3/3,4     3/3         3/3
-at LOADED     7 s    3/4      3/4       4/4         3/4
+at LOADED     7 s    3/4      3/4       3,4/4       3/4
 at COMMIT     9 c    4/4      4/0,4     4/4         4/4
 at COMMITTED 10 s    4/0      4/0       0/0
 late_loaded
+stopped
+stopped_source
 late_commit
 late_state
 two_devices

@@ -155,6 +155,15 @@ int engine_status(int fd, struct vfio_multifd_status *status)
 	return engine_call(fd, VFIO_MULTIFD_STATUS, status);
 }
 
+int engine_channel_status(int fd, uint32_t id, struct vfio_multifd_channel_status *status)
+{
+	*status = (struct vfio_multifd_channel_status) {
+		.argsz = sizeof(*status),
+		.id = id,
+	};
+	return engine_call(fd, VFIO_MULTIFD_CHANNEL_STATUS, status);
+}
+
 int engine_cancel(int fd)
 {
 	return engine_call(fd, VFIO_MULTIFD_CANCEL, NULL);

@@ -78,6 +78,7 @@ int engine_switchover(int fd);
 int engine_set_config(int fd, uint32_t device, const void *data, uint32_t size);
 int engine_get_config(int fd, uint32_t device, void *data, uint32_t *size);
 int engine_status(int fd, struct vfio_multifd_status *status);
+int engine_channel_status(int fd, uint32_t id, struct vfio_multifd_channel_status *status);
 int engine_cancel(int fd);
 
 /* A whole transfer */

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Devices whose files user space reads and writes for the engine */
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
+#include <linux/tcp.h>
 
 #include "harness.h"
 #include "answer.h"
@@ -155,10 +157,7 @@ FIXTURE_SETUP(question)
 {
 	ENGINE_NEEDED();
 	self->file = engine_memfd("abc", 3);
-	ASSERT_EQ(0, engine_create(&self->engine, VFIO_MULTIFD_SEND, 2, 0,
-				   ENGINE_PACKET, 0));
-	ASSERT_EQ(0, engine_add_device_with(self->engine.fd, FOREIGN,
-					    self->file, "dev", 0));
+	ASSERT_EQ(0, answer_create(&self->engine, 2, 0, 0, self->file));
 	self->map = answer_map(self->engine.fd, 1, 1);
 	ASSERT_NE(MAP_FAILED, self->map);
 	self->run.id = 1;
@@ -358,10 +357,7 @@ TEST_F(question, packets)
 
 	munmap(self->map, ENGINE_PACKET);
 	engine_destroy(&self->engine);
-	ASSERT_EQ(0, engine_create(&engine, VFIO_MULTIFD_SEND, 1, 0,
-				   ENGINE_PACKET, 0));
-	ASSERT_EQ(0, engine_add_device_with(engine.fd, FOREIGN, self->file,
-					    "dev", 0));
+	ASSERT_EQ(0, answer_create(&engine, 1, 0, 0, self->file));
 	map = answer_map(engine.fd, 0, 4);
 	ASSERT_NE(MAP_FAILED, map);
 	/* mappings alone keep no page away, whether they stay or go */
@@ -383,6 +379,44 @@ TEST_F(question, packets)
 	}
 	EXPECT_EQ(1, packet);
 	munmap(map, 4 * ENGINE_PACKET);
+	engine_destroy(&engine);
+}
+
+/* On the same host a peer may map what came, and nobody is to write to that. */
+TEST_F(question, mapped_by_the_peer)
+{
+	struct vfio_multifd_run run = {};
+	struct tcp_zerocopy_receive receive = { .length = ENGINE_PACKET };
+	uint8_t head[WIRE_INIT_SIZE + WIRE_VFIO_DATA], *map, *theirs;
+	socklen_t size = sizeof(receive);
+	struct engine engine;
+	int sock;
+
+	munmap(self->map, ENGINE_PACKET);
+	engine_destroy(&self->engine);
+	ASSERT_EQ(0, answer_create(&engine, 1, 0, 0, self->file));
+	map = answer_map(engine.fd, 0, 3);
+	ASSERT_NE(MAP_FAILED, map);
+	sock = engine.channel[0].sock;
+	theirs = mmap(NULL, ENGINE_PACKET, PROT_READ, MAP_SHARED, sock, 0);
+	ASSERT_NE(MAP_FAILED, theirs);
+
+	ASSERT_EQ(0, answer_run(engine.fd, &run));
+	ASSERT_EQ(ENGINE_PACKET, run.offset);
+	ASSERT_EQ(2, read_one(engine.fd, map, &run));
+	ASSERT_EQ(sizeof(head), recv(sock, head, sizeof(head), MSG_WAITALL));
+	receive.address = (uintptr_t)theirs;
+	ASSERT_EQ(0, getsockopt(sock, IPPROTO_TCP, TCP_ZEROCOPY_RECEIVE,
+				&receive, &size));
+	ASSERT_EQ(ENGINE_PACKET, receive.length);
+	ASSERT_EQ(1, theirs[0]);
+	for (unsigned int i = 2; i < 10; i++) {
+		EXPECT_NE(1, read_one(engine.fd, map, &run));
+		ASSERT_TRUE(got_one(sock, i));
+	}
+	EXPECT_EQ(1, theirs[0]);
+	munmap(theirs, ENGINE_PACKET);
+	munmap(map, 3 * ENGINE_PACKET);
 	engine_destroy(&engine);
 }
 

@@ -295,12 +295,8 @@ TEST_F(pause, channel_status)
 	ASSERT_EQ(0, engine_set_config(fd, 0, "x", 1));
 	EXPECT_EQ(0, engine_join_all(&self->engine));
 	for (unsigned int i = 0; i < 3; i++) {
-		channel = (struct vfio_multifd_channel_status) {
-			.argsz = sizeof(channel), .id = i,
-		};
 		ASSERT_EQ(i < 2 ? 0 : -ENOENT,
-			  engine_call(fd, VFIO_MULTIFD_CHANNEL_STATUS,
-				      &channel));
+			  engine_channel_status(fd, i, &channel));
 		if (i == 2)
 			break;
 		bytes += channel.bytes;

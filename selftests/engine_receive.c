@@ -2,6 +2,7 @@
 /* The engine as the receiver: what it makes of good packets */
 #include <poll.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "harness.h"
@@ -115,6 +116,51 @@ TEST_F(receive, late_device)
 	ASSERT_EQ(0, engine_switchover(engine->fd));
 	ASSERT_EQ(0, engine_join_all(engine));
 	EXPECT_TRUE(engine_file_has(self->file, "abc", 3));
+}
+
+/* What comes behind a packet that has to wait for its turn stays with TCP. */
+TEST_F(receive, held_back)
+{
+	uint8_t *data = engine_pattern(4 * ENGINE_PACKET, 6);
+	struct vfio_multifd_channel_status status;
+	struct engine *engine = &self->engine;
+	size_t behind = 0;
+	int pair[2], left;
+
+	ASSERT_EQ(0, engine_begin(engine, VFIO_MULTIFD_RECV, 2, 0,
+				  ENGINE_PACKET));
+	ASSERT_EQ(0, engine_add_device(engine->fd, self->file, "dev", 0));
+	ASSERT_EQ(0, engine_connect(engine, 0));
+	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
+	ASSERT_EQ(0, engine_add_channel(engine->fd, pair[0], 1));
+	engine->channel[1] = (struct engine_channel) {
+		.fd = engine->fd, .id = 1, .sock = pair[1],
+	};
+	engine->channels = 2;
+	engine_add_inits(engine);
+	ASSERT_EQ(0, engine_put(&engine->channel[0]));
+	for (uint32_t idx = 1; idx < 4; idx++) {
+		engine_add(engine, 1, idx, 0, data + idx * ENGINE_PACKET,
+			   ENGINE_PACKET);
+		behind = behind ?: engine->channel[1].bytes.len;
+	}
+	behind = engine->channel[1].bytes.len - behind;
+	ASSERT_EQ(0, engine_put(&engine->channel[1]));
+	engine_start_all(engine);
+	ASSERT_TRUE(engine_wait_asleep(engine));
+	ASSERT_EQ(0, ioctl(pair[0], FIONREAD, &left));
+	EXPECT_EQ(behind, left);
+
+	engine_add(engine, 0, 0, 0, data, ENGINE_PACKET);
+	engine_add(engine, 0, 4, WIRE_CONFIG, NULL, 0);
+	ASSERT_EQ(0, engine_put(&engine->channel[0]));
+	ASSERT_EQ(0, engine_switchover(engine->fd));
+	ASSERT_EQ(0, engine_join_all(engine));
+	EXPECT_TRUE(engine_file_has(self->file, data, 4 * ENGINE_PACKET));
+	ASSERT_EQ(0, engine_channel_status(engine->fd, 1, &status));
+	EXPECT_LE(status.memory, 5 * ENGINE_PACKET);
+	close(pair[0]);
+	free(data);
 }
 
 TEST_F(receive, instances)

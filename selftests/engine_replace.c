@@ -137,15 +137,6 @@ static int give_up(const struct engine *engine, uint32_t id)
 	return hand_over(engine, -1, id, 0);
 }
 
-static int channel_status(const struct engine *engine, uint32_t id,
-			  struct vfio_multifd_channel_status *status)
-{
-	*status = (struct vfio_multifd_channel_status) {
-		.argsz = sizeof(*status), .id = id,
-	};
-	return engine_call(engine->fd, VFIO_MULTIFD_CHANNEL_STATUS, status);
-}
-
 /* By poll(), as a helper would; false if the transfer ends before */
 static bool wait_lost(const struct engine *engine, uint32_t id,
 		      struct vfio_multifd_channel_status *channel)
@@ -156,7 +147,7 @@ static bool wait_lost(const struct engine *engine, uint32_t id,
 	do {
 		if (engine_status(engine->fd, &status) ||
 		    status.state > VFIO_MULTIFD_STATE_SEALED ||
-		    channel_status(engine, id, channel))
+		    engine_channel_status(engine->fd, id, channel))
 			return false;
 		if (channel->lost)
 			return true;
@@ -375,7 +366,7 @@ TEST_F(replace, what_is_gone)
 	engine_start_all(&self->destination);
 	engine_start_all(&self->source);
 	do {
-		ASSERT_EQ(0, channel_status(&self->destination, 0, &status));
+		ASSERT_EQ(0, engine_channel_status(self->destination.fd, 0, &status));
 	} while (status.packets < 3);
 	shutdown(self->sock[0][1], SHUT_RDWR);
 	ASSERT_EQ(0, give_up(&self->source, 0));
@@ -421,6 +412,11 @@ TEST_F(replace, after_the_end)
 				 self->data));
 }
 
+static void nothing(int signal)
+{
+	(void)signal;
+}
+
 /* Sends what was added but for @cut bytes, breaks the connection, and makes another. */
 static void put_part(struct __test_metadata *_metadata, struct engine *engine,
 		     size_t cut, uint64_t packets)
@@ -437,6 +433,9 @@ static void put_part(struct __test_metadata *_metadata, struct engine *engine,
 	close(channel->sock);
 	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
 	channel->sock = pair[1];
+	/* it parks again, or has the new one already */
+	pthread_kill(channel->thread, SIGUSR1);
+	usleep(rand() % 200);
 	EXPECT_EQ(0, hand_over(engine, pair[0], 0, 0));
 	close(pair[0]);
 	engine_add_inits(engine);
@@ -452,10 +451,13 @@ TEST(half_a_packet)
 	struct engine engine;
 
 	ENGINE_NEEDED();
+	signal(SIGUSR1, nothing);
 	ASSERT_EQ(0, engine_create_sealed(&engine, file, 1, FEATURES));
 	engine_start_all(&engine);
-	engine_add(&engine, 0, 0, 0, data + 5, ENGINE_PACKET);
-	put_part(_metadata, &engine, 100, 0);
+	for (unsigned int i = 0; i < 500; i++) {
+		engine_add(&engine, 0, 0, 0, data + 5, ENGINE_PACKET);
+		put_part(_metadata, &engine, 100, 0);
+	}
 	engine_add(&engine, 0, 0, 0, data, 1000);
 	engine_add(&engine, 0, 1, WIRE_CONFIG, data + 7, 100);
 	put_part(_metadata, &engine, 1, 1);
@@ -523,13 +525,13 @@ TEST(reset_while_idle)
 		engine_start_all(&engine);
 		ASSERT_TRUE(done ? !engine_join_all(&engine) :
 				   engine_wait_asleep(&engine));
-		ASSERT_EQ(0, channel_status(&engine, 0, &status));
+		ASSERT_EQ(0, engine_channel_status(engine.fd, 0, &status));
 		EXPECT_EQ(0, status.lost);
 		reset(engine.channel[0].sock);
 		engine.channel[0].sock = -1;
 		for (unsigned int ms = 0; !status.lost && ms < 5000; ms++) {
 			usleep(1000);
-			ASSERT_EQ(0, channel_status(&engine, 0, &status));
+			ASSERT_EQ(0, engine_channel_status(engine.fd, 0, &status));
 		}
 		EXPECT_EQ(1, status.lost);
 		engine_cancel(engine.fd);
@@ -537,11 +539,6 @@ TEST(reset_while_idle)
 		engine_destroy(&engine);
 	}
 	close(file);
-}
-
-static void nothing(int signal)
-{
-	(void)signal;
 }
 
 /* Sends what user space has read, until the peer would have to read on */
@@ -552,14 +549,16 @@ static int send_most(int fd)
 	};
 	struct sigaction action = { .sa_handler = nothing };
 	struct vfio_multifd_run run = {};
-	int ret;
+	int ret = 0, before;
 
 	sigaction(SIGALRM, &action, NULL);
 	setitimer(ITIMER_REAL, &timer, NULL);
+	/* one may have come between two packets */
 	do {
+		before = ret;
 		ret = answer_run(fd, &run);
 		run.result = ENGINE_PACKET;
-	} while (!ret);
+	} while (!ret || (ret == -EINTR && before != ret));
 	timer = (struct itimerval) {};
 	setitimer(ITIMER_REAL, &timer, NULL);
 	return ret;
@@ -576,16 +575,13 @@ TEST(read_by_user_space)
 
 	ENGINE_NEEDED();
 	file = engine_memfd("", 0);
-	ASSERT_EQ(0, engine_create(&engine, VFIO_MULTIFD_SEND, 1, FEATURES,
-				   ENGINE_PACKET, BUFFER));
-	ASSERT_EQ(0, engine_add_device_with(engine.fd,
-					    VFIO_MULTIFD_DEVICE_FOREIGN, file,
-					    "dev", 0));
+	ASSERT_EQ(0, answer_create(&engine, 1, FEATURES, BUFFER, file));
 	map = answer_map(engine.fd, 0, 1);
 	ASSERT_NE(MAP_FAILED, map);
 	ASSERT_EQ(-EINTR, send_most(engine.fd));
 	ASSERT_EQ(0, give_up(&engine, 0));
 	answer.fd = engine.fd;
+	answer.file = &file;
 	answer_start(&answer);
 	ASSERT_TRUE(wait_lost(&engine, 0, &status));
 	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
@@ -593,6 +589,56 @@ TEST(read_by_user_space)
 					   status.packets));
 	EXPECT_EQ(0, engine_cancel(engine.fd));
 	EXPECT_EQ(-ECANCELED, answer_join(&answer));
+	munmap(map, ENGINE_PACKET);
+	engine_destroy(&engine);
+	close(pair[0]);
+	close(pair[1]);
+	close(file);
+}
+
+struct call {
+	pthread_t thread;
+	int fd;
+	struct vfio_multifd_run run;
+	int ret;
+};
+
+static void *run_once(void *arg)
+{
+	struct call *call = arg;
+
+	call->ret = answer_run(call->fd, &call->run);
+	return NULL;
+}
+
+/* The answer comes when the connection is lost: the packet is none of another one. */
+TEST(lost_before_the_answer)
+{
+	struct vfio_multifd_channel_status status;
+	struct call call = {};
+	struct engine engine;
+	int pair[2], file;
+	uint8_t *map;
+
+	ENGINE_NEEDED();
+	file = engine_memfd("", 0);
+	ASSERT_EQ(0, answer_create(&engine, 1, FEATURES, 0, file));
+	map = answer_map(engine.fd, 0, 1);
+	ASSERT_NE(MAP_FAILED, map);
+	call.fd = engine.fd;
+	ASSERT_EQ(0, answer_run(call.fd, &call.run));
+	ASSERT_EQ(VFIO_MULTIFD_ASK_READ, call.run.ask);
+	ASSERT_EQ(0, give_up(&engine, 0));
+	call.run.result = 3;
+	signal(SIGUSR1, nothing);
+	pthread_create(&call.thread, NULL, run_once, &call);
+	ASSERT_TRUE(wait_lost(&engine, 0, &status));
+	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
+	EXPECT_EQ(-ENODATA, hand_over_soon(&engine, pair[0], 0, 0));
+	pthread_kill(call.thread, SIGUSR1);
+	pthread_join(call.thread, NULL);
+	EXPECT_EQ(-EINTR, call.ret);
+	EXPECT_EQ(VFIO_MULTIFD_ASK_NOTHING, call.run.ask);
 	munmap(map, ENGINE_PACKET);
 	engine_destroy(&engine);
 	close(pair[0]);

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 
 #include "harness.h"
 #include "engine.h"
@@ -10,6 +11,7 @@
 
 #define DIGEST		VFIO_MULTIFD_FEATURE_DIGEST
 #define MAX_SOURCES	4
+#define PACKET		16384
 
 /* A device of the sender, and what it must send */
 struct source {
@@ -171,19 +173,20 @@ TEST_F(streams, whole)
 {
 	struct engine *engine = &self->engine;
 	struct source source[MAX_SOURCES] = {};
+	struct vfio_multifd_channel_status channel;
 	struct vfio_multifd_status status;
 	size_t bytes = 0, packets = 0;
 
 	ASSERT_EQ(0, engine_create(engine, VFIO_MULTIFD_SEND,
 				   variant->channels, variant->features,
-				   16384, 0));
+				   PACKET, 0));
 	for (unsigned int i = 0; i < variant->devices; i++) {
 		size_t len = (1 << 20) + i * 5000 + 1;
 
 		ASSERT_EQ(i, add_source(engine, &source[i], len, 1000 * i));
 		ASSERT_EQ(0, set_config(engine, i, &source[i]));
 		bytes += len;
-		packets += (len + 16383) / 16384 + 1;
+		packets += (len + PACKET - 1) / PACKET + 1;
 	}
 	engine_start_all(engine);
 	engine_read_all(engine);
@@ -195,6 +198,11 @@ TEST_F(streams, whole)
 	EXPECT_EQ(bytes, status.bytes);
 	EXPECT_EQ(packets, status.packets);
 	EXPECT_EQ(variant->devices, status.devices_done);
+	/* a packet, and eight that the sockets may still have */
+	for (unsigned int i = 0; i < variant->channels; i++) {
+		ASSERT_EQ(0, engine_channel_status(engine->fd, i, &channel));
+		EXPECT_LE(channel.memory, 9 * PACKET);
+	}
 	check_sent(_metadata, engine, source, variant->devices);
 }
 
@@ -455,6 +463,44 @@ TEST_F(send, stays_open)
 	EXPECT_EQ(0, recv(sock, buf, 1, 0));
 }
 
+static void interrupt(int sig)
+{
+	(void)sig;
+}
+
+/* A socket that has room for all that comes is nothing to wait for. */
+TEST_F(send, signals_between_packets)
+{
+	struct itimerval timer = {
+		.it_value.tv_usec = 1000, .it_interval.tv_usec = 1000,
+	};
+	struct sigaction action = { .sa_handler = interrupt };
+	struct engine *engine = &self->engine;
+	struct source source = {};
+	int pair[2], size = 64 << 20, ret;
+	unsigned int interrupted = 0;
+
+	ASSERT_EQ(0, engine_begin(engine, VFIO_MULTIFD_SEND, 1, 0, PACKET));
+	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
+	ASSERT_EQ(0, setsockopt(pair[0], SOL_SOCKET, SO_SNDBUFFORCE, &size,
+				sizeof(size)));
+	ASSERT_EQ(0, engine_add_channel(engine->fd, pair[0], 0));
+	ASSERT_EQ(0, add_source(engine, &source, 16 << 20, 0));
+	ASSERT_EQ(0, set_config(engine, 0, &source));
+	ASSERT_EQ(0, engine_switchover(engine->fd));
+	sigaction(SIGALRM, &action, NULL);
+	setitimer(ITIMER_REAL, &timer, NULL);
+	while ((ret = engine_run(engine->fd, 0)) == -EINTR)
+		interrupted++;
+	timer = (struct itimerval) {};
+	setitimer(ITIMER_REAL, &timer, NULL);
+	EXPECT_EQ(0, ret);
+	EXPECT_LT(0, interrupted);
+	close(pair[0]);
+	close(pair[1]);
+	free_source(&source);
+}
+
 TEST_F(send, second_thread)
 {
 	struct engine *engine = &self->engine;
@@ -468,11 +514,6 @@ TEST_F(send, second_thread)
 	ASSERT_EQ(0, engine_cancel(engine->fd));
 	EXPECT_EQ(-ECANCELED, engine_join_all(engine));
 	EXPECT_EQ(-ECANCELED, engine_run(engine->fd, 0));
-}
-
-static void interrupt(int sig)
-{
-	(void)sig;
 }
 
 struct feeder {

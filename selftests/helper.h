@@ -24,6 +24,7 @@ struct helper {
 
 int helper_start(struct helper *helper, struct guest *guest, const char *verb,
 		 const char *program, char **arguments);
+void helper_ignore(struct helper *helper);
 bool helper_event(struct helper *helper, char *line, size_t size);
 int helper_trigger(struct helper *helper);
 int helper_give_config(struct helper *helper, unsigned int device,

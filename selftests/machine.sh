@@ -103,7 +103,7 @@ scripts)
 	append=kmemleak=off
 	case $kernel in
 	*-debug)
-		SOAK_COUNT=6
+		SOAK_COUNT=20
 		if [ "${LONG:-}" ]; then
 			run_tests TEST_PROGS_STOCK
 		else
@@ -111,7 +111,7 @@ scripts)
 		fi
 		;;
 	*)
-		[ "${LONG:-}" ] || SOAK_COUNT=14
+		[ "${LONG:-}" ] || SOAK_COUNT=6
 		run_tests TEST_PROGS_STOCK
 		;;
 	esac

@@ -12,6 +12,19 @@ SRC6=2001:db8::1 DST6=2001:db8::2
 on_src() { nsenter --net=/run/netns/src "$@"; }
 on_dst() { nsenter --net=/run/netns/dst "$@"; }
 
+# cable_in HOST: where it was out.  The kernel takes a second to see that, and would hold
+# who connects at once against a neighbour that it has not found before.
+cable_in() {
+	ip -n "$1" link set cable up
+	for end in src dst; do
+		for _ in $(seq 50); do
+			ip -n $end -o link show cable | grep -q "state UP" && break
+			sleep 0.1
+		done
+		ip -n $end neighbour flush dev cable
+	done
+}
+
 netns_remove() {
 	ip netns del src
 	ip netns del dst
@@ -32,6 +45,9 @@ for host in src dst; do
 		*) ip -n $host address add "$address" dev cable ;;
 		esac
 	done
+	# a cable that was out is all there again
+	ip netns exec $host sh -c \
+		'echo 1 >/proc/sys/net/ipv6/conf/cable/keep_addr_on_down'
 	ip -n $host link set lo up
 	ip -n $host link set cable up
 done

@@ -85,16 +85,15 @@ two_set_up_anew() {
 	done
 }
 
-# One device after the other goes to its next state: all of them take longer than the
-# timeout, and each comes in time.
-slow_states() {
-	pairs ivshmem-4k ivshmem-1m bochs || { skip "slow states" "no pairs"; return; }
-	export LD_PRELOAD="$bin/slow.so" STATE_MS=1200
-	start_destination -- --listen $DST4:0 --timeout 3
-	start_source --seed=$((seed += 1)) -- --json --timeout 3 --connect "$DST4:$listen_port"
-	unset LD_PRELOAD STATE_MS
+# slowly NAME VARIABLE=VALUE TIMEOUT: three devices whose drivers take their time so
+slowly() {
+	pairs ivshmem-4k ivshmem-1m bochs || { skip "$1" "no pairs"; return; }
+	export LD_PRELOAD="$bin/slow.so" "$2"
+	start_destination -- --listen $DST4:0 --timeout $3
+	start_source --seed=$((seed += 1)) -- --json --timeout $3 --connect "$DST4:$listen_port"
+	unset LD_PRELOAD "${2%=*}"
 	wait_both && migrated
-	result $? "three devices that get to their states one by one"
+	result $? "$1"
 }
 
 # Nothing is to be done for longer than the timeout, and then a lot, for a slow driver.
@@ -223,7 +222,10 @@ late_burst
 failures
 two_devices
 two_set_up_anew
-slow_states
+# all of them take longer than the timeout, and each comes in time
+slowly "three devices that get to their states one by one" STATE_MS=1200 3
+# none gets there unless all are on their way at once
+slowly "three devices that stop, and load, at the same time" TOGETHER=3 30
 healthy_migration && nothing_left
 result $? "a migration undisturbed"
 finish

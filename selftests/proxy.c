@@ -32,7 +32,8 @@ static const char usage[] =
 "  -s, --stop=FILE   ... the process is stopped whose number is in FILE\n"
 "  -e, --edit=AT=HEX ... from byte AT on it has these bytes\n"
 "  -n, --note=AT=HEX no harm, but a line \"seen\" for each that has these bytes\n"
-"  -w, --wait=MS     ... it waits so long, and what comes after it, too\n"
+"  -w, --wait=MS     ... it waits so long, and what comes after it, too; with\n"
+"                    --stop as well\n"
 "  -l, --late=MS     the state on each data channel comes so much later\n"
 "  -D, --drop=N      the Nth connection ends here, once something came by it\n"
 "  -h, --help        this text\n"
@@ -210,9 +211,8 @@ static bool pass_message(int from, int to, int direction)
 	} else if (hit && !options.after) {
 		if (options.harm == HARM_EDIT)
 			edit((uint8_t *)message, len);
-		if (options.harm == HARM_WAIT)
-			usleep(options.wait_ms * 1000);
 		do_harm();
+		usleep(options.wait_ms * 1000);
 		ok = options.harm != HARM_CUT && options.harm != HARM_MUTE;
 	}
 	if (ok && !is_mute())
@@ -377,7 +377,8 @@ static void parse(int argc, char **argv)
 			options.bytes = end + (*end == '=');
 			break;
 		case 'w':
-			options.harm = HARM_WAIT;
+			if (!options.harm)
+				options.harm = HARM_WAIT;
 			options.wait_ms = strtoul(optarg, NULL, 0);
 			break;
 		case 'D':

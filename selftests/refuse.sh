@@ -197,6 +197,19 @@ ended_by_user() {
 	done
 }
 
+# A VMM that lives on, but does not listen any more, wants no migration.
+deaf() {
+	for side in src dst; do
+		src_deaf= dst_deaf=
+		eval ${side}_deaf=--deaf=negotiated
+		start_destination $dst_deaf -- --listen $DST4:0 --timeout 20 &&
+			start_source $src_deaf --run-ms=3000 -- --connect "$DST4:$listen_port"
+		wait_both
+		ended 2 2 && runs src && runs dst
+		result $? "the event fd of $side is closed"
+	done
+}
+
 # Not all of a megabyte has come by then, at a quarter of that in a second.
 ended_after_the_stop() {
 	ip netns exec src tc qdisc add dev cable root netem rate 2mbit
@@ -238,6 +251,7 @@ strangers
 strange_channel
 no_port
 ended_by_user
+deaf
 ended_after_the_stop
 json
 finish

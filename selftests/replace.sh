@@ -14,6 +14,16 @@ kill_at() {
 	ip netns exec "$at" ss -K -tnH state established "$@" >/dev/null 2>&1
 }
 
+# A kernel that cannot kill sockets does not say so: try it on the proxy's.
+can_kill() {
+	listen_port=1
+	start_proxy && ip netns exec dst ss -tnlH | grep -q ":$port " || return
+	ip netns exec dst ss -K -tnlH sport = ":$port" >/dev/null 2>&1
+	left=$(ip netns exec dst ss -tnlH sport = ":$port")
+	stop_proxy
+	[ ! "$left" ]
+}
+
 # killed NAME FEATURES EVENT SIDES HELPER-OPTION...: from EVENT on, at these sides in turn
 killed() {
 	name=$1 dst_features="--features $2" event=$3 sides=$4
@@ -139,7 +149,7 @@ out_of_turn() {
 echo "TAP version 13"
 lib_setup
 pairs ivshmem-1m || skip_all "no pair of ivshmem-1m"
-ip netns exec src ss -K dst 192.0.2.77 >/dev/null 2>&1 || skip_all "this ss cannot kill connections"
+can_kill || skip_all "ss cannot kill connections here"
 for side in src dst; do
 	killed "in pre-copy, at $side" digest,replace,pre-copy negotiated "$side" --max-bandwidth 1M
 done

@@ -83,7 +83,7 @@ freeze() {
 flap() {
 	ip -n src link set cable down
 	sleep 1
-	ip -n src link set cable up
+	cable_in src
 }
 
 cut_cable() {
@@ -94,8 +94,9 @@ cut_cable() {
 draw_fault() {
 	one_of none none none netem netem kill cancel freeze flap cut
 	fault=$drawn
-	draw 2500
-	when=$drawn
+	# early rather than late, when all may be over
+	draw 2000
+	when=$((drawn * drawn / 2000))
 	one_of src dst
 	side=$drawn
 	case $fault in
@@ -125,6 +126,7 @@ draw_fault() {
 ended_well() {
 	migrated && { verdict=migrated; return 0; }
 	verdict="$src_status/$dst_status"
+	case $fault in none*) return 1 ;; esac
 	if [ $src_status = 1 ]; then
 		runs src && runs dst && ended 1 "2 3"
 	else
@@ -145,7 +147,7 @@ one() {
 	src_status=0
 	wait $src_pid || src_status=$?
 	[ ! "$fault_pid" ] || wait $fault_pid
-	ip -n src link set cable up
+	cable_in src
 	ip netns exec src tc qdisc del dev cable root 2>/dev/null
 	for _ in $(seq 120); do
 		kill -0 $dst_pid 2>/dev/null || break

@@ -41,6 +41,7 @@ static const char usage[] =
 "                        helper was started, without waiting for \"may-stop\"\n"
 "                        (source, save)\n"
 "  -c, --config-size=N   config state of N bytes in place of the real one\n"
+"      --deaf=EVENT      no longer read what the helper has to say, from this on\n"
 "  -f, --flip            flip a bit of each device's memory after loading\n"
 "                        (destination)\n"
 "      --helper=PROGRAM  default vfio-multifd\n"
@@ -68,6 +69,7 @@ struct vmm {
 	uint64_t seed;
 	unsigned int run_ms;
 	bool early;
+	const char *deaf;
 	long config_size;	/* -1: the real config state */
 	bool flip;
 	bool running;		/* the vCPUs */
@@ -193,6 +195,22 @@ static void take_config(unsigned int i)
 					     (void *)blob));
 }
 
+/* It comes with the commit, and whole to who cannot know whether there was one. */
+static void look_for_configs(int outcome, bool died)
+{
+	static uint8_t blob[MAX_BLOB];
+	ssize_t len = vmm.config_size < 0 ? (ssize_t)sizeof(struct config_blob) :
+		      vmm.config_size;
+
+	if (outcome != VMM_UNDECIDED)
+		len = 0;
+	else if (died)
+		return;
+	for (unsigned int i = 0; i < vmm.guest.count; i++)
+		if (helper_take_config(&vmm.helper, i, blob, sizeof(blob)) != len)
+			fail("config state without a commit", -EBADMSG);
+}
+
 /* What would run is all there: only now may it */
 static void finish_destination(void)
 {
@@ -273,6 +291,7 @@ static int outcome(int status)
 static int migrate(char **arguments)
 {
 	char event[512];
+	bool died;
 	int ret;
 
 	ret = helper_start(&vmm.helper, &vmm.guest, vmm.verb, vmm.program,
@@ -281,12 +300,19 @@ static int migrate(char **arguments)
 	printf("helper %d\n", vmm.helper.pid);
 	if (vmm.file && vmm.early)
 		stop_guest();
-	while (helper_event(&vmm.helper, event, sizeof(event)))
+	while (helper_event(&vmm.helper, event, sizeof(event))) {
 		handle_event(event);
-	ret = outcome(helper_wait(&vmm.helper));
+		if (vmm.deaf && !strcmp(event, vmm.deaf))
+			helper_ignore(&vmm.helper);
+	}
+	ret = helper_wait(&vmm.helper);
+	died = ret < 0;
+	ret = outcome(ret);
 	pause_vcpus();
 	print_states("left");
 
+	if (!strcmp(vmm.verb, "recv") && ret != VMM_DONE)
+		look_for_configs(ret, died);
 	switch (ret) {
 	case VMM_DONE:
 		if (!strcmp(vmm.verb, "check"))
@@ -375,6 +401,7 @@ static void parse(int argc, char **argv)
 		{ "run-ms", required_argument, NULL, 'r' },
 		{ "early", no_argument, NULL, 'e' },
 		{ "config-size", required_argument, NULL, 'c' },
+		{ "deaf", required_argument, NULL, 'D' },
 		{ "flip", no_argument, NULL, 'f' },
 		{ "helper", required_argument, NULL, 'H' },
 		{ "netns", required_argument, NULL, 'n' },
@@ -400,6 +427,9 @@ static void parse(int argc, char **argv)
 			break;
 		case 'c':
 			vmm.config_size = strtol(optarg, NULL, 0);
+			break;
+		case 'D':
+			vmm.deaf = optarg;
 			break;
 		case 'f':
 			vmm.flip = true;
