@@ -380,6 +380,22 @@ TEST_F(arcs, race_with_root)
 	close(reset);
 }
 
+/* Who lets a device run is told if root has taken its state away meanwhile. */
+TEST_F(arcs, reset_in_stop)
+{
+	int reset = open_sysfs(&self->dev, "reset", O_WRONLY);
+
+	ASSERT_LE(0, reset);
+	ASSERT_EQ(0, vfio_mig_set_state(&self->dev, VFIO_DEVICE_STATE_STOP, NULL));
+	ASSERT_EQ(1, write(reset, "1", 1));
+	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(&self->dev));
+	EXPECT_EQ(-EIO, vfio_mig_set_state(&self->dev, VFIO_DEVICE_STATE_RUNNING, NULL));
+	EXPECT_EQ(0, vfio_mig_set_state(&self->dev, VFIO_DEVICE_STATE_STOP, NULL));
+	ASSERT_EQ(0, vfio_device_reset(&self->dev));
+	EXPECT_EQ(0, vfio_mig_set_state(&self->dev, VFIO_DEVICE_STATE_RUNNING, NULL));
+	close(reset);
+}
+
 static void *reset_once(void *arg)
 {
 	return (void *)write(*(int *)arg, "1", 1);

@@ -410,6 +410,25 @@ TEST_F(data_fd, memory_disabled)
 	stream_free(&off);
 }
 
+/* What the driver does about it is not the VMM's config state */
+TEST_F(data_fd, memory_disabled_stays_so)
+{
+	uint8_t config[64];
+	uint16_t command;
+
+	ASSERT_EQ(0, vfio_command_set(&self->dev, PCI_COMMAND_MEMORY, false));
+	ASSERT_EQ(0, SET_STATE(STOP_COPY, &self->fd));
+	ASSERT_EQ(0, vfio_config_read(&self->dev, PCI_COMMAND, &command, 2));
+	EXPECT_EQ(0, command & PCI_COMMAND_MEMORY);
+	ASSERT_EQ(0, vfio_config_read(&self->dev, 0, config, sizeof(config)));
+	EXPECT_EQ(command, config[PCI_COMMAND] | config[PCI_COMMAND + 1] << 8);
+	ASSERT_EQ(0, vfio_command_set(&self->dev, PCI_COMMAND_MEMORY, true));
+	ASSERT_EQ(0, vfio_config_read(&self->dev, PCI_COMMAND, &command, 2));
+	EXPECT_EQ(PCI_COMMAND_MEMORY, command & PCI_COMMAND_MEMORY);
+	ASSERT_EQ(0, SET_STATE(RUNNING, NULL));
+	close(self->fd);
+}
+
 /* What the state machine and the data fd do at once ends in an answer */
 static void *read_until_error(void *arg)
 {

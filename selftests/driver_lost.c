@@ -14,6 +14,7 @@
 #include "testing.h"
 
 #define SYSFS		"/sys/bus/pci/devices/"
+#define DRIVER		"/sys/bus/pci/drivers/" VFIO_DRIVER "/"
 #define FATAL		PCI_ERR_UNC_DLP
 #define NON_FATAL	PCI_ERR_UNC_COMP_TIME
 
@@ -329,6 +330,33 @@ TEST_F(lost, fatal_error_closed)
 		SKIP(return, "%s", cannot_inject());
 	ASSERT_EQ(-ENODEV, fail_loading(&self->dev, self->port, &stream));
 	testing_close(&self->dev);
+	ASSERT_EQ(NULL, testing_open(&self->dev, variant->kind, 1));
+	check_loads(_metadata, &self->dev, &stream);
+	stream_free(&stream);
+}
+
+static long write_bdf(const struct vfio_device *dev, const char *path)
+{
+	int fd = open(path, O_WRONLY);
+	long ret;
+
+	if (fd < 0)
+		return -errno;
+	ret = ERRNO(write(fd, dev->bdf, strlen(dev->bdf)));
+	close(fd);
+	return ret;
+}
+
+TEST_F(lost, fatal_error_unbound)
+{
+	struct stream stream = {};
+
+	if (cannot_inject())
+		SKIP(return, "%s", cannot_inject());
+	ASSERT_EQ(-ENODEV, fail_loading(&self->dev, self->port, &stream));
+	testing_close(&self->dev);
+	ASSERT_LT(0, write_bdf(&self->dev, DRIVER "unbind"));
+	ASSERT_LT(0, write_bdf(&self->dev, DRIVER "bind"));
 	ASSERT_EQ(NULL, testing_open(&self->dev, variant->kind, 1));
 	check_loads(_metadata, &self->dev, &stream);
 	stream_free(&stream);

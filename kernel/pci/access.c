@@ -8,6 +8,7 @@
  */
 
 #include <linux/mm.h>
+#include <linux/uaccess.h>
 
 #include "qvp.h"
 
@@ -124,6 +125,46 @@ int qvp_access_mmap(struct vfio_device *vdev, struct vm_area_struct *vma)
 		vma->vm_private_data = qvp_from_vfio(vdev);
 		vma->vm_ops = &vm_ops;
 	}
+	return ret;
+}
+
+static int show_wanted(struct qvp_device *q, u8 __user *user)
+{
+	u8 command;
+
+	if (get_user(command, user))
+		return -EFAULT;
+	command &= ~PCI_COMMAND_MEMORY;
+	command |= READ_ONCE(q->core.vconfig[PCI_COMMAND]) & PCI_COMMAND_MEMORY;
+	return put_user(command, user);
+}
+
+/**
+ * qvp_access_read - read() from the device fd
+ * @vdev: the device
+ * @buf: where to
+ * @count: how much
+ * @ppos: region and offset
+ *
+ * Who reads the command register while a session has turned memory decoding on
+ * gets to see what the user wants it to be: a VMM would restore it elsewhere, and a
+ * guest write it back.
+ *
+ * Return: number of bytes read or an error
+ */
+ssize_t qvp_access_read(struct vfio_device *vdev, char __user *buf,
+			size_t count, loff_t *ppos)
+{
+	struct qvp_device *q = qvp_from_vfio(vdev);
+	unsigned int decoding = READ_ONCE(q->decoding);
+	loff_t at = VFIO_PCI_INDEX_TO_OFFSET(VFIO_PCI_CONFIG_REGION_INDEX) +
+		    PCI_COMMAND - *ppos;
+	ssize_t ret = vfio_pci_core_read(vdev, buf, count, ppos);
+
+	if (at >= 0 && at < ret &&
+	    (qvp_memory_forced(decoding) || decoding != READ_ONCE(q->decoding)) &&
+	    show_wanted(q, (u8 __user *)buf + at))
+		return -EFAULT;
 	return ret;
 }
 

@@ -14,11 +14,13 @@ static int log_start(struct vfio_device *vdev, struct rb_root_cached *ranges,
 		     u32 nnodes, u64 *page_size)
 {
 	struct qvp_device *q = qvp_from_vfio(vdev);
-	int ret = 0;
+	int ret;
 
 	if (!is_power_of_2(*page_size))
 		return -EINVAL;
-	mutex_lock(&q->state_lock);
+	ret = mutex_lock_killable(&q->state_lock);
+	if (ret)
+		return ret;
 	if (q->logging)
 		ret = -EBUSY;
 	q->logging = true;
@@ -41,12 +43,13 @@ static int log_read_and_clear(struct vfio_device *vdev, unsigned long iova,
 			      unsigned long length, struct iova_bitmap *dirty)
 {
 	struct qvp_device *q = qvp_from_vfio(vdev);
-	bool logging;
+	int ret = mutex_lock_killable(&q->state_lock);
 
-	mutex_lock(&q->state_lock);
-	logging = q->logging;
+	if (ret)
+		return ret;
+	ret = q->logging ? 0 : -EINVAL;
 	mutex_unlock(&q->state_lock);
-	return logging ? 0 : -EINVAL;
+	return ret;
 }
 
 const struct vfio_log_ops qvp_log_ops = {

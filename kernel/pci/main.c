@@ -111,7 +111,7 @@ static const struct vfio_device_ops device_ops = {
 	.close_device = close_device,
 	.ioctl = qvp_access_ioctl,
 	.device_feature = vfio_pci_core_ioctl_feature,
-	.read = vfio_pci_core_read,
+	.read = qvp_access_read,
 	.write = qvp_access_write,
 	.mmap = qvp_access_mmap,
 	.request = vfio_pci_core_request,
@@ -171,6 +171,8 @@ static void remove(struct pci_dev *pdev)
 	struct qvp_device *q = from_pci(pdev);
 
 	vfio_pci_core_unregister_device(&q->core);
+	/* The last close may have found the device without its BARs. */
+	qvp_migrate_start_over(q);
 	qvp_memory_unmap(q);
 	vfio_put_device(&q->core.vdev);
 }

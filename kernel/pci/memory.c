@@ -149,8 +149,9 @@ int qvp_memory_enable(struct qvp_device *q)
 	if (!has_bars(q)) {
 		ret = -EIO;
 	} else if (!(command & PCI_COMMAND_MEMORY)) {
+		if (!qvp_memory_forced(q->decoding))
+			WRITE_ONCE(q->decoding, q->decoding + 1);
 		set_command(q, command | PCI_COMMAND_MEMORY);
-		q->decoding = true;
 	}
 	pci_cfg_access_unlock(q->core.pdev);
 	return ret;
@@ -164,17 +165,15 @@ int qvp_memory_enable(struct qvp_device *q)
  */
 void qvp_memory_restore(struct qvp_device *q)
 {
-	__le16 *wanted = (__le16 *)&q->core.vconfig[PCI_COMMAND];
-
 	lockdep_assert_held_write(&q->core.memory_lock);
-	if (!q->decoding)
+	if (!qvp_memory_forced(q->decoding))
 		return;
-	q->decoding = false;
-	if (*wanted & cpu_to_le16(PCI_COMMAND_MEMORY))
-		return;
-	pci_cfg_access_lock(q->core.pdev);
-	set_command(q, get_command(q) & ~PCI_COMMAND_MEMORY);
-	pci_cfg_access_unlock(q->core.pdev);
+	if (!(q->core.vconfig[PCI_COMMAND] & PCI_COMMAND_MEMORY)) {
+		pci_cfg_access_lock(q->core.pdev);
+		set_command(q, get_command(q) & ~PCI_COMMAND_MEMORY);
+		pci_cfg_access_unlock(q->core.pdev);
+	}
+	WRITE_ONCE(q->decoding, q->decoding + 1);
 }
 
 /**
@@ -187,7 +186,7 @@ void qvp_memory_release(struct qvp_session *s)
 {
 	struct qvp_device *q = s->q;
 
-	if (!READ_ONCE(q->decoding))
+	if (!qvp_memory_forced(READ_ONCE(q->decoding)))
 		return;
 	down_write(&q->core.memory_lock);
 	if (!qvp_session_over(s))
@@ -300,6 +299,9 @@ void qvp_memory_wipe(struct qvp_device *q)
 	for_each_set_bitrange(begin, end, q->claimed, pages)
 		qvp_memory_zero(q, (u64)begin * VFIO_RECORD_ALIGN,
 				(u64)(end - begin) * VFIO_RECORD_ALIGN);
+	/* A reset of the link waits for nobody. */
+	if (!has_bars(q))
+		return;
 	bitmap_zero(q->claimed, pages);
 	set_command(q, command);
 }

@@ -8,6 +8,8 @@
  * state_lock next brings the books in line.  The loss of the device counts, too.
  */
 
+#include <linux/file.h>
+
 #include "trace.h"
 
 static const char *const state_names[] = {
@@ -29,24 +31,40 @@ static void set_state(struct qvp_device *q, enum vfio_device_mig_state state)
 	q->state = state;
 }
 
-static void lock(struct qvp_device *q)
+static void catch_up(struct qvp_device *q)
 {
 	bool failed;
 	int resets;
 
-	mutex_lock(&q->state_lock);
+	lockdep_assert_held(&q->state_lock);
 	down_read(&q->chunk_lock);
 	resets = atomic_read(&q->resets);
 	failed = q->failed;
 	up_read(&q->chunk_lock);
 	if (resets == q->resets_seen)
 		return;
-	if (q->session)
+	if (q->session || q->state == VFIO_DEVICE_STATE_STOP)
 		q->lost = true;
 	qvp_session_end(q);
 	WRITE_ONCE(q->resets_seen, resets);
 	set_state(q, failed ? VFIO_DEVICE_STATE_ERROR :
 			      VFIO_DEVICE_STATE_RUNNING);
+}
+
+static void lock(struct qvp_device *q)
+{
+	mutex_lock(&q->state_lock);
+	catch_up(q);
+}
+
+/* Who holds it may wait for write_gate, and so for a user's memory. */
+static int lock_killable(struct qvp_device *q)
+{
+	int ret = mutex_lock_killable(&q->state_lock);
+
+	if (!ret)
+		catch_up(q);
+	return ret;
 }
 
 static void unlock(struct qvp_device *q)
@@ -154,15 +172,19 @@ static bool is_saving(enum vfio_device_mig_state state)
  * qvp_migrate_in_precopy - test whether a session can tell about PRE_COPY
  * @s: the session
  *
- * Return: true if it is the device's, and the device is in such a state
+ * Return: 0 if it is the device's, and the device is in such a state, -EINVAL if
+ * not, -EINTR
  */
-bool qvp_migrate_in_precopy(struct qvp_session *s)
+int qvp_migrate_in_precopy(struct qvp_session *s)
 {
 	struct qvp_device *q = s->q;
-	bool ret;
+	int ret;
 
-	lock(q);
-	ret = q->session == s && is_precopy(q->state);
+	ret = lock_killable(q);
+	if (ret)
+		return ret;
+	if (q->session != s || !is_precopy(q->state))
+		ret = -EINVAL;
 	unlock(q);
 	return ret;
 }
@@ -235,11 +257,9 @@ static struct file *migration_set_state(struct vfio_device *vdev,
 	struct file *filp = NULL;
 	int ret;
 
-	/*
-	 * Who takes a device from RESUMING to STOP must not be told that it is
-	 * loaded when root has reset it meanwhile.
-	 */
-	lock(q);
+	ret = lock_killable(q);
+	if (ret)
+		return ERR_PTR(ret);
 	if (q->lost || q->state == VFIO_DEVICE_STATE_ERROR)
 		filp = ERR_PTR(-EIO);
 	q->lost = false;
@@ -247,6 +267,17 @@ static struct file *migration_set_state(struct vfio_device *vdev,
 		ret = vfio_mig_get_next_state(vdev, q->state, state, &next);
 		filp = ret ? ERR_PTR(ret) : step(q, next);
 	}
+	/*
+	 * Who takes a device from RESUMING to STOP, or lets it run, must not be told
+	 * that it has its state when root has reset it meanwhile.
+	 */
+	catch_up(q);
+	if (q->lost && !IS_ERR(filp)) {
+		if (filp)
+			fput(filp);
+		filp = ERR_PTR(-EIO);
+	}
+	q->lost = false;
 	unlock(q);
 	return filp;
 }
@@ -255,8 +286,10 @@ static int migration_get_state(struct vfio_device *vdev,
 			       enum vfio_device_mig_state *state)
 {
 	struct qvp_device *q = qvp_from_vfio(vdev);
+	int ret = lock_killable(q);
 
-	lock(q);
+	if (ret)
+		return ret;
 	*state = q->state;
 	unlock(q);
 	return 0;
@@ -266,8 +299,10 @@ static int migration_get_data_size(struct vfio_device *vdev,
 				   unsigned long *stop_copy_length)
 {
 	struct qvp_device *q = qvp_from_vfio(vdev);
+	int ret = lock_killable(q);
 
-	lock(q);
+	if (ret)
+		return ret;
 	*stop_copy_length = qvp_save_size(q);
 	unlock(q);
 	return 0;

@@ -114,7 +114,7 @@ struct qvp_pass {
  * @state_lock: see below
  * @state: the migration state
  * @session: the session of PRE_COPY, STOP_COPY or RESUMING, else NULL
- * @lost: a reset has ended a session, and the user was not told
+ * @lost: a reset has ended a session, or the rest in STOP, and the user was not told
  * @logging: the user wants to hear of DMA
  * @resets: grows when a reset begins and when it is over, odd between them,
  *	and when the device is lost
@@ -123,8 +123,8 @@ struct qvp_pass {
  * @resets_seen: what @resets was when @state and @session were last right
  * @write_gate: see below
  * @frozen: users must not write to BARs; protected by memory_lock
- * @decoding: memory decoding was turned on for a session; protected by
- *	memory_lock
+ * @decoding: grows when memory decoding is turned on against the user's will and
+ *	when it is put back, odd between them; changes with memory_lock held for writing
  * @tracked: where to mark the pages that a user may write to, or NULL; changes
  *	with @state_lock and memory_lock held for writing
  * @changed: wakes who waits for more of a stream
@@ -155,7 +155,7 @@ struct qvp_device {
 	/* Held for reading by write() to a BAR: @frozen is set without any */
 	struct rw_semaphore write_gate;
 	bool frozen;
-	bool decoding;
+	unsigned int decoding;
 	struct qvp_pass *tracked;
 	wait_queue_head_t changed;
 	struct ratelimit_state load_errors;
@@ -178,6 +178,11 @@ static inline bool qvp_reset_pending(struct qvp_device *q)
 	return atomic_read(&q->resets) != READ_ONCE(q->resets_seen);
 }
 
+static inline bool qvp_memory_forced(unsigned int decoding)
+{
+	return decoding & 1;
+}
+
 extern const struct vfio_log_ops qvp_log_ops;
 
 extern const struct vfio_migration_ops qvp_migrate_ops;
@@ -186,7 +191,7 @@ void qvp_migrate_reset_prepare(struct qvp_device *q);
 void qvp_migrate_reset_done(struct qvp_device *q);
 void qvp_migrate_lost(struct qvp_device *q);
 void qvp_migrate_sync(struct qvp_device *q);
-bool qvp_migrate_in_precopy(struct qvp_session *s);
+int qvp_migrate_in_precopy(struct qvp_session *s);
 
 struct file *qvp_session_begin(struct qvp_device *q, struct qvp_session *s,
 			       const struct file_operations *fops, int flags);
@@ -209,6 +214,8 @@ u64 qvp_record_payload(const struct vfio_record *rec);
 u64 qvp_record_digest(const struct vfio_record *rec, const void *payload);
 
 int qvp_access_mmap(struct vfio_device *vdev, struct vm_area_struct *vma);
+ssize_t qvp_access_read(struct vfio_device *vdev, char __user *buf,
+			size_t count, loff_t *ppos);
 ssize_t qvp_access_write(struct vfio_device *vdev, const char __user *buf,
 			 size_t count, loff_t *ppos);
 long qvp_access_ioctl(struct vfio_device *vdev, unsigned int cmd,

@@ -197,8 +197,9 @@ static long ioctl(struct file *filp, unsigned int cmd, unsigned long arg)
 		return ret;
 	if (qvp_session_over(&save->session))
 		return -ENODEV;
-	if (!qvp_migrate_in_precopy(&save->session))
-		return -EINVAL;
+	ret = qvp_migrate_in_precopy(&save->session);
+	if (ret)
+		return ret;
 	fill_precopy_info(save, &info);
 	if (copy_to_user((void __user *)arg, &info, QVP_PRECOPY_INFO_SIZE))
 		return -EFAULT;
@@ -314,7 +315,11 @@ int qvp_save_stop(struct qvp_device *q)
 	ret = qvp_memory_enable(q);
 	if (!ret) {
 		qvp_access_freeze(q);
-		q->backend->save(q, save->registers);
+		/* To read a register may change it, which a reset is not to see. */
+		down_read(&q->chunk_lock);
+		if (!qvp_session_over(&save->session))
+			q->backend->save(q, save->registers);
+		up_read(&q->chunk_lock);
 		if (save->precopy)
 			qvp_pass_next(q, &save->pass);
 		qvp_pass_track(q, NULL);
