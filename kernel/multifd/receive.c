@@ -479,8 +479,10 @@ int vmfd_receive_run(struct vmfd_channel *ch)
 			if (phase == VMFD_PHASE_KIND && is_ram(ch))
 				ch->phase = VMFD_PHASE_RAM;
 			/* Packets may come faster than they are loaded. */
-			if (phase == VMFD_PHASE_LOAD && signal_pending(current))
-				ret = -EINTR;
+			if (phase == VMFD_PHASE_LOAD) {
+				cond_resched();
+				ret = signal_pending(current) ? -EINTR : 0;
+			}
 		} else if (ret == VMFD_LOST) {
 			ret = vmfd_replace_wait(ch);
 		}

@@ -363,6 +363,7 @@ static int send_packet(struct vmfd_channel *ch)
 	sent(ch);
 	ch->phase = VMFD_PHASE_TAKE;
 	/* The socket may have room for all that comes. */
+	cond_resched();
 	return signal_pending(current) ? -EINTR : 0;
 }
 
