@@ -33,8 +33,18 @@ static int make_pipe(int *mine, int *theirs, bool writes)
 	return 0;
 }
 
+/* Does it tell events?  Only then it waits for a trigger, too. */
+bool helper_talks(const char *verb, char **arguments)
+{
+	if (!strcmp(verb, "save"))
+		while (*arguments)
+			if (!strcmp(*arguments++, "--live"))
+				return true;
+	return strcmp(verb, "save") && strcmp(verb, "restore");
+}
+
 static int make_pipes(struct helper *helper, struct ends *ends,
-		      unsigned int devices, const char *verb)
+		      unsigned int devices, const char *verb, bool talks)
 {
 	bool send = strcmp(verb, "recv");
 	int events = -1, ret;
@@ -46,7 +56,7 @@ static int make_pipes(struct helper *helper, struct ends *ends,
 	if (!helper->events)
 		return -errno;
 	ends->trigger = -1;
-	if (!strcmp(verb, "send") || !strcmp(verb, "save")) {
+	if (talks && (!strcmp(verb, "send") || !strcmp(verb, "save"))) {
 		ret = make_pipe(&helper->trigger, &ends->trigger, false);
 		if (ret)
 			return ret;
@@ -72,8 +82,8 @@ static void exec_helper(struct guest *guest, const struct ends *ends,
 			char **arguments)
 {
 	char text[GUEST_MAX_DEVICES + 2][128], config[32], *argv[ARGUMENTS];
-	bool restore = !strcmp(verb, "restore");
-	bool file = restore || !strcmp(verb, "save");
+	bool file = !strcmp(verb, "restore") || !strcmp(verb, "save");
+	bool talks = helper_talks(verb, arguments);
 	unsigned int argc = 0, used = 0;
 
 	/* without the VMM nobody owns the devices */
@@ -97,7 +107,7 @@ static void exec_helper(struct guest *guest, const struct ends *ends,
 		inherit(device->vfio.fd);
 		inherit(ends->config[i]);
 	}
-	if (!restore) {
+	if (talks) {
 		snprintf(text[used], sizeof(text[used]), "--event-fd=%d",
 			 ends->events);
 		argv[argc++] = text[used++];
@@ -123,7 +133,8 @@ int helper_start(struct helper *helper, struct guest *guest, const char *verb,
 	int ret;
 
 	helper->trigger = -1;
-	ret = make_pipes(helper, &ends, guest->count, verb);
+	ret = make_pipes(helper, &ends, guest->count, verb,
+			 helper_talks(verb, arguments));
 	if (ret)
 		return ret;
 	fflush(stdout);

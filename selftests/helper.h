@@ -22,6 +22,7 @@ struct helper {
 	int config[GUEST_MAX_DEVICES];
 };
 
+bool helper_talks(const char *verb, char **arguments);
 int helper_start(struct helper *helper, struct guest *guest, const char *verb,
 		 const char *program, char **arguments);
 void helper_ignore(struct helper *helper);

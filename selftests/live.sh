@@ -6,10 +6,11 @@
 
 seed=0 store=$work/store
 
-# keep VMM-OPTION... -- HELPER-OPTION...: devices $src
+# keep VMM-OPTION... -- HELPER-OPTION...: devices $src, with $live
+live=--live
 keep() {
 	src_status=0
-	"$vmm" save --helper="$helper" --seed=$((seed += 1)) $src "$@" --live --json \
+	"$vmm" save --helper="$helper" --seed=$((seed += 1)) $src "$@" $live --json \
 		--file "$store" >"$work/src.log" 2>&1 || src_status=$?
 }
 
@@ -66,6 +67,10 @@ kept "a guest that writes on" 3 -- --downtime-limit 0 --max-rounds 3
 kept "as long as the VMM wants" 1 --run-ms=1500 --
 kept "a trigger before it may stop" 0 --early --run-ms=0 -- --downtime-limit 0 --max-rounds 1000000
 kept "past the page cache" 1 -- --direct
+live=
+keep -- && load && migrated
+result $? "a guest that stands still"
+live=--live
 failures
 if pairs ivshmem-1m bochs; then
 	kept "two devices" 1 -- --channels 2

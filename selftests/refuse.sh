@@ -53,9 +53,10 @@ of_user() {
 	usage "--help" 0 "Usage: vfio-multifd" --help
 	usage "send --help" 0 "--trigger-fd" send --help
 	usage "--version" 0 "^vfio-multifd [0-9]" --version
-	usage "an unknown option" 1 "^vfio-multifd: --channels is unknown" \
+	usage "an unknown option" 1 "unrecognized option '--channels" \
 		recv --device-fd 0 --channels 4
-	usage "an option without its value" 1 "--listen is unknown, or lacks" recv --listen
+	usage "an option without its value" 1 "option '--listen' requires" recv --listen
+	usage "an option with a value too many" 1 "'--json' doesn't allow" send --json=yes
 	usage "no device" 1 "--device-fd" send --connect 192.0.2.9
 	usage "no address" 1 "--connect is missing" send --device-fd 0
 	usage "65 devices" 1 "more than 64 devices" recv $(repeat 65 " --device-fd=0")
@@ -71,6 +72,10 @@ of_user() {
 	usage "an fd twice" 1 "the same fd" recv --device-fd 0 --device-fd 0
 	usage "a device fd as its own config-fd" 1 "as its config-fd too" \
 		recv --device-fd 0,config-fd=0
+	usage "an fd twice in a file" 1 "fd 0 is given twice" \
+		save --device-fd 0 --device-fd 0
+	usage "a name in a file, and more" 1 "without spaces and commas" \
+		save --device-fd 0,idstr=a,multifd=on
 	usage "a timeout of 2 s" 1 "timeout" recv --device-fd 0 --timeout 2
 	usage "a timeout of 3601 s" 1 "timeout" recv --device-fd 0 --timeout 3601
 	usage "a packet size of 0" 1 "packet-size" \

@@ -290,15 +290,17 @@ static int outcome(int status)
 
 static int migrate(char **arguments)
 {
+	bool talks = helper_talks(vmm.verb, arguments), died;
 	char event[512];
-	bool died;
 	int ret;
 
+	if (vmm.source && !talks)
+		let_run();
 	ret = helper_start(&vmm.helper, &vmm.guest, vmm.verb, vmm.program,
 			   arguments);
 	check("helper", ret);
 	printf("helper %d\n", vmm.helper.pid);
-	if (vmm.file && vmm.early)
+	if (vmm.file && vmm.early && talks)
 		stop_guest();
 	while (helper_event(&vmm.helper, event, sizeof(event))) {
 		handle_event(event);
@@ -317,7 +319,7 @@ static int migrate(char **arguments)
 	case VMM_DONE:
 		if (!strcmp(vmm.verb, "check"))
 			break;
-		if (!vmm.committed && strcmp(vmm.verb, "restore"))
+		if (!vmm.committed && talks)
 			fail("the helper is done without commit", -EPROTO);
 		if (vmm.source)
 			finish_source();

@@ -30,14 +30,16 @@ static void help(bool bind)
 {
 	if (bind)
 		printf("Usage: " PROGRAM " bind [--driver NAME] BDF\n\n"
-		       "Binds a PCI device to the VFIO driver whose vfio_pci: alias in modules.alias\n"
-		       "fits it with the fewest wildcards: its variant driver, or else vfio-pci.\n\n"
+		       "Takes a PCI device from its driver, whatever uses it, and binds it to the VFIO\n"
+		       "driver whose vfio_pci: alias in modules.alias fits it with the fewest wildcards:\n"
+		       "its variant driver, or else vfio-pci.\n\n"
 		       "      --driver NAME  this driver instead, also if it has no alias there\n");
 	else
 		printf("Usage: " PROGRAM " unbind BDF\n\n"
 		       "Takes a PCI device from its VFIO driver and gives it back to its own.\n\n");
 	printf("  -h, --help         this text\n\n"
-	       "BDF is the device's address, like 0000:01:00.0 or 01:00.0.\n");
+	       "BDF is the device's address, like 0000:01:00.0 or 01:00.0.\n\n"
+	       "Exit status: 0 done; 1 not possible.\n");
 }
 
 __attribute__((format(printf, 2, 3)))
@@ -59,14 +61,13 @@ static int parse(int argc, char **argv, const struct option *options,
 {
 	int option;
 
-	opterr = 0;
 	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		if (option == OPT_HELP) {
 			help(options == bind_options);
 			return 0;
 		}
 		if (option != OPT_DRIVER)
-			return command_bad_option(argv[0], argv);
+			return command_try_help(argv[0]);
 		*driver = optarg;
 	}
 	if (optind != argc - 1)

@@ -19,7 +19,7 @@ int command_unbind(int argc, char **argv);
 __attribute__((format(printf, 2, 3)))
 int command_usage(const char *command, const char *fmt, ...);
 
-/* The same, of what getopt_long() has just said '?' to */
-int command_bad_option(const char *command, char **argv);
+/* Its second half, after getopt_long() has said the first */
+int command_try_help(const char *command);
 
 #endif /* COMMAND_H */

@@ -2,6 +2,7 @@
 #include "command.h"
 #include "file.h"
 
+#include <ctype.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
@@ -105,6 +106,15 @@ static int parse_fd(const char *text)
 	return fd;
 }
 
+static bool is_name(const char *text)
+{
+	size_t len = 0;
+
+	while (isgraph((unsigned char)text[len]))
+		len++;
+	return len && len < VFIO_MULTIFD_IDSTR_SIZE && !text[len];
+}
+
 /* "N" or "N,idstr=NAME": -1 to go on */
 static int add_target(struct file_job *job, char *text)
 {
@@ -123,19 +133,23 @@ static int add_target(struct file_job *job, char *text)
 				     "--device-fd: \"%s\" is not an open fd",
 				     text);
 	snprintf(target->name, sizeof(target->name), "vfio%u", job->targets);
-	if (name && (strncmp(name, "idstr=", 6) || !name[6] ||
-		     strlen(name + 6) >= sizeof(target->name)))
+	if (name && (strncmp(name, "idstr=", 6) || !is_name(name + 6) ||
+		     strchr(name, ',')))
 		return command_usage(job->name,
-				     "--device-fd: \"%s\" is not idstr= and a name of 1 to %zu characters",
-				     name, sizeof(target->name) - 1);
+				     "--device-fd: \"%s\" is not idstr= and a name of 1 to %u printable ASCII characters without spaces and commas",
+				     name, VFIO_MULTIFD_IDSTR_SIZE - 1);
 	if (name)
 		strcpy(target->name, name + 6);
-	for (uint32_t i = 0; i < job->targets; i++)
-		if (!strcmp(job->target[i].name, target->name) ||
-		    job->target[i].fd == target->fd)
+	for (uint32_t i = 0; i < job->targets; i++) {
+		if (job->target[i].fd == target->fd)
+			return command_usage(job->name,
+					     "--device-fd: fd %d is given twice",
+					     target->fd);
+		if (!strcmp(job->target[i].name, target->name))
 			return command_usage(job->name,
 					     "--device-fd: \"%s\" is given twice",
 					     target->name);
+	}
 	job->targets++;
 	return -1;
 }
@@ -193,7 +207,6 @@ int file_parse(struct file_job *job, int argc, char **argv)
 	job->rounds.downtime_limit = DEFAULT_DOWNTIME;
 	job->rounds.max = DEFAULT_ROUNDS;
 	job->rounds.enough = 1 << 20;
-	opterr = 0;
 	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		ret = -1;
 		switch (option) {
@@ -228,7 +241,7 @@ int file_parse(struct file_job *job, int argc, char **argv)
 			ret = parse_live(job, option, optarg);
 			break;
 		default:
-			ret = command_bad_option(job->name, argv);
+			ret = command_try_help(job->name);
 		}
 		if (ret >= 0)
 			return ret;

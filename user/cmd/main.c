@@ -30,6 +30,13 @@ static const struct command {
 
 #define COMMANDS	(sizeof(commands) / sizeof(commands[0]))
 
+int command_try_help(const char *command)
+{
+	fprintf(stderr, "Try \"" PROGRAM "%s%s --help\".\n",
+		*command ? " " : "", command);
+	return VMF_SETUP;
+}
+
 int command_usage(const char *command, const char *fmt, ...)
 {
 	va_list args;
@@ -37,16 +44,9 @@ int command_usage(const char *command, const char *fmt, ...)
 	va_start(args, fmt);
 	fprintf(stderr, PROGRAM ": ");
 	vfprintf(stderr, fmt, args);
-	fprintf(stderr, "\nTry \"" PROGRAM "%s%s --help\".\n",
-		*command ? " " : "", command);
+	fprintf(stderr, "\n");
 	va_end(args);
-	return VMF_SETUP;
-}
-
-int command_bad_option(const char *command, char **argv)
-{
-	return command_usage(command, "%s is unknown, or lacks its value",
-			     argv[optind - 1]);
+	return command_try_help(command);
 }
 
 static int help(void)

@@ -164,8 +164,8 @@ static const char check_help[] =
 "      --json                 report as JSON\n"
 "  -h, --help                 this text\n"
 "\n"
-"Exit status: 0 it would; 1 usage, no contact or no answer; 2 it would not, stderr\n"
-"says why.\n";
+"Exit status: 0 it would; 1 usage, no contact or no answer, or the devices here cannot\n"
+"migrate; 2 it would not.  stderr says why.\n";
 
 static void help(const struct command *command)
 {
@@ -326,8 +326,7 @@ static int add_device(struct command *command, char *text)
 	return 0;
 }
 
-static int parse_option(struct command *command, int option, char *text,
-			char **argv)
+static int parse_option(struct command *command, int option, char *text)
 {
 	struct vmf_params *params = &command->params;
 	const char *end = text ? text + strlen(text) : NULL;
@@ -408,7 +407,7 @@ static int parse_option(struct command *command, int option, char *text,
 		command->json = true;
 		return 0;
 	default:
-		return command_bad_option(command->name, argv);
+		return command_try_help(command->name);
 	}
 }
 
@@ -437,13 +436,12 @@ int options_parse(struct command *command, int argc, char **argv)
 	if (command->check)
 		options = check_options;
 	set_defaults(command);
-	opterr = 0;
 	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		if (option == OPT_HELP) {
 			help(command);
 			exit(VMF_DONE);
 		}
-		ret = parse_option(command, option, optarg, argv);
+		ret = parse_option(command, option, optarg);
 		if (ret)
 			return ret;
 	}

@@ -386,7 +386,6 @@ static int run(int argc, char **argv, bool monitor)
 	struct nl_sock *sock;
 	int option, family, ret;
 
-	opterr = 0;
 	while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		switch (option) {
 		case 'j':
@@ -395,7 +394,7 @@ static int run(int argc, char **argv, bool monitor)
 		case 'h':
 			return help(view.name, monitor);
 		default:
-			return command_bad_option(view.name, argv);
+			return command_try_help(view.name);
 		}
 	}
 	if (optind < argc)

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define LOOPBACK	"127.0.0.1"	/* where no host is named */
+#define LOOPBACK	"127.0.0.1"	/* who listens and names no host */
 
 /*
  * Splits "HOST:PORT", "HOST", ":PORT", "[ADDRESS]:PORT" or "[ADDRESS]" in
@@ -59,7 +59,8 @@ static bool is_port(const char *text)
 	       atoi(text) <= UINT16_MAX;
 }
 
-static int resolve(const char *address, const char *port,
+/* @nowhere: the host if none is named, or NULL if one has to be */
+static int resolve(const char *address, const char *port, const char *nowhere,
 		   struct addrinfo **list, struct vmf_error *error)
 {
 	const struct addrinfo hints = {
@@ -77,12 +78,15 @@ static int resolve(const char *address, const char *port,
 	ret = split(copy, &host, &port);
 	if (ret) {
 		vmf_error_set(error, ret, "%s: not HOST:PORT", address);
+	} else if (!*host && !nowhere) {
+		ret = vmf_error_set(error, -EINVAL, "\"%s\" names no host",
+				    address);
 	} else if (!is_port(port)) {
 		ret = vmf_error_set(error, -EINVAL,
 				    "%s: its port is not a number from 0 to %u",
 				    address, UINT16_MAX);
 	} else {
-		ret = getaddrinfo(*host ? host : LOOPBACK, port, &hints, list);
+		ret = getaddrinfo(*host ? host : nowhere, port, &hints, list);
 		if (ret)
 			ret = vmf_error_set(error, -EHOSTUNREACH, "%s: %s",
 					    address, gai_strerror(ret));
@@ -152,7 +156,7 @@ static int connect_any(const char *address, const char *port, uint32_t timeout,
 	struct addrinfo *list, *ai;
 	int ret;
 
-	ret = resolve(address, port, &list, error);
+	ret = resolve(address, port, NULL, &list, error);
 	if (ret)
 		return ret;
 
@@ -237,7 +241,7 @@ int vmf_net_listen(const char *address, struct vmf_error *error)
 
 	if (!address)
 		address = LOOPBACK;
-	ret = resolve(address, VMF_DEFAULT_PORT, &list, error);
+	ret = resolve(address, VMF_DEFAULT_PORT, LOOPBACK, &list, error);
 	if (ret)
 		return ret;
 

@@ -329,7 +329,8 @@ void vmf_session_count(struct vmf_session *session)
 	for (i = 0; i < session->params->devices; i++) {
 		if (vmf_session_device_status(session, i, &status))
 			continue;
-		report->device[i].multifd = !session->device[i].on_main;
+		report->device[i].multifd = !session->device[i].on_main &&
+			session->params->device[i].multifd != VMF_MULTIFD_OFF;
 		report->device[i].bytes = status.bytes;
 		report->device[i].packets = status.packets;
 	}
