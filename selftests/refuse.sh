@@ -230,6 +230,22 @@ ended_after_the_stop() {
 	ip netns exec src tc qdisc del dev cable root
 }
 
+addresses() {
+	while read -r address words; do
+		src_status=0
+		start_source --run-ms=10 -- --connect="${address#-}"
+		wait $src_pid || src_status=$?
+		[ $src_status = 1 ] && runs src && grep -q "$words" "$work/src.log"
+		result $? "the address \"${address#-}\""
+	done <<-END
+		- names no host
+		:7747 names no host
+		[::1 not HOST:PORT
+		192.0.2.2:x its port is not a number
+		192.0.2.2:65536 its port is not a number
+	END
+}
+
 json() {
 	start_destination -- --listen $DST4:0 --json &&
 		start_source --run-ms=10 -- --connect "$DST4:$listen_port" --json &&
@@ -258,5 +274,6 @@ no_port
 ended_by_user
 deaf
 ended_after_the_stop
+addresses
 json
 finish
