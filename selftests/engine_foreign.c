@@ -12,9 +12,11 @@
 #include "harness.h"
 #include "answer.h"
 #include "engine.h"
+#include "replace.h"
 
 #define FOREIGN	VFIO_MULTIFD_DEVICE_FOREIGN
 #define DIGEST	VFIO_MULTIFD_FEATURE_DIGEST
+#define KEEPING	(DIGEST | VFIO_MULTIFD_FEATURE_REPLACE)
 #define LEN	(40 * ENGINE_PACKET + 77)
 
 FIXTURE(streams) {
@@ -568,6 +570,57 @@ TEST_F(question, is_in_order)
 	engine_start(&engine.channel[1]);
 	EXPECT_TRUE(engine_wait_one_asleep(&engine.channel[1]));
 	engine_destroy(&engine);
+}
+
+/* What user space has read goes again over another connection, and is not read again. */
+TEST(kept)
+{
+	struct answer answer = { .packets = VFIO_MULTIFD_MAP_PACKETS };
+	struct vfio_multifd_channel_status there, here;
+	struct engine source, destination;
+	size_t len = 6 * ENGINE_PACKET + 5;
+	uint8_t *data = engine_pattern(len, 7);
+	int from, to, pair[2];
+
+	ENGINE_NEEDED();
+	from = engine_memfd(data, len);
+	to = engine_memfd(NULL, 0);
+	ASSERT_EQ(0, answer_create(&source, 1, KEEPING, 8192, from));
+	ASSERT_EQ(0, engine_begin(&destination, VFIO_MULTIFD_RECV, 1, KEEPING,
+				  ENGINE_PACKET));
+	ASSERT_EQ(0, engine_add_channel(destination.fd, source.channel[0].sock, 0));
+	ASSERT_EQ(0, engine_add_device(destination.fd, to, "dev", 0));
+	ASSERT_EQ(0, engine_set_config(source.fd, 0, "c", 1));
+	ASSERT_EQ(0, engine_switchover(source.fd));
+	ASSERT_EQ(0, engine_switchover(destination.fd));
+	answer.fd = source.fd;
+	answer.file = &from;
+	answer_start(&answer);
+	usleep(100000);
+	ASSERT_EQ(0, replace_give_up(&destination, 0));
+	ASSERT_EQ(0, replace_give_up(&source, 0));
+	destination.channel[0] = (struct engine_channel) {
+		.fd = destination.fd, .sock = -1,
+	};
+	destination.channels = 1;
+	engine_start_all(&destination);
+	ASSERT_TRUE(replace_wait_lost(&destination, 0, &there));
+	ASSERT_TRUE(replace_wait_lost(&source, 0, &here));
+	TH_LOG("the peer has %llu of %llu", there.packets, here.packets);
+	EXPECT_LT(there.packets, here.packets);
+	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
+	ASSERT_EQ(0, replace_hand_over(&destination, pair[1], 0, 0));
+	EXPECT_EQ(0, replace_hand_over_soon(&source, pair[0], 0, there.packets));
+	EXPECT_EQ(0, answer_join(&answer));
+	EXPECT_EQ(0, engine_join_all(&destination));
+	EXPECT_TRUE(engine_file_has(to, data, len));
+	engine_destroy(&source);
+	engine_destroy(&destination);
+	close(pair[0]);
+	close(pair[1]);
+	close(from);
+	close(to);
+	free(data);
 }
 
 TEST_HARNESS_MAIN

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /* Connections that break, and others that take their place */
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -10,6 +9,7 @@
 #include "harness.h"
 #include "answer.h"
 #include "engine.h"
+#include "replace.h"
 #include "testing.h"
 
 #define FEATURES	(VFIO_MULTIFD_FEATURE_DIGEST | \
@@ -111,95 +111,6 @@ FIXTURE_TEARDOWN(replace)
 	free(self->data);
 }
 
-static int hand_over(const struct engine *engine, int sock, uint32_t id,
-		     uint64_t packets)
-{
-	struct vfio_multifd_replace arg = {
-		.argsz = sizeof(arg), .fd = sock, .id = id, .packets = packets,
-	};
-
-	return engine_call(engine->fd, VFIO_MULTIFD_REPLACE_CHANNEL, &arg);
-}
-
-/* A thread of a source that has lost its connection may not be ready yet. */
-static int hand_over_soon(const struct engine *engine, int sock, uint32_t id,
-			  uint64_t packets)
-{
-	int ret;
-
-	while ((ret = hand_over(engine, sock, id, packets)) == -EBUSY)
-		usleep(1000);
-	return ret;
-}
-
-static int give_up(const struct engine *engine, uint32_t id)
-{
-	return hand_over(engine, -1, id, 0);
-}
-
-/* By poll(), as a helper would; false if the transfer ends before */
-static bool wait_lost(const struct engine *engine, uint32_t id,
-		      struct vfio_multifd_channel_status *channel)
-{
-	struct pollfd fd = { .fd = engine->fd, .events = POLLIN };
-	struct vfio_multifd_status status;
-
-	do {
-		if (engine_status(engine->fd, &status) ||
-		    status.state > VFIO_MULTIFD_STATE_SEALED ||
-		    engine_channel_status(engine->fd, id, channel))
-			return false;
-		if (channel->lost)
-			return true;
-	} while (poll(&fd, 1, PATIENCE_S * 1000) == 1);
-	return false;
-}
-
-static bool is_done(const struct engine *engine)
-{
-	struct vfio_multifd_status status;
-
-	return !engine_status(engine->fd, &status) &&
-	       status.state == VFIO_MULTIFD_STATE_DONE;
-}
-
-/*
- * What two helpers do.  Return: 0, or why not; 1 if the destination had it all
- * already.
- */
-static int replace(struct engine *source, struct engine *destination,
-		   uint32_t id, int sock[2])
-{
-	struct vfio_multifd_channel_status lost, lost_source;
-	int ret;
-
-	ret = give_up(destination, id);
-	if (ret)
-		return is_done(destination) ? 1 : ret;
-	ret = give_up(source, id);
-	if (ret)
-		return ret;
-	if (!wait_lost(destination, id, &lost))
-		return is_done(destination) ? 1 : -EIO;
-	if (!wait_lost(source, id, &lost_source) && !is_done(source))
-		return -EIO;
-
-	close(sock[0]);
-	close(sock[1]);
-	ret = engine_tcp_pair(sock, BUFFER);
-	if (!ret)
-		ret = hand_over(destination, sock[1], id, 0);
-	/* it may be that only other channels had something to bring */
-	if (ret)
-		return ret == -EBADFD && is_done(destination) ? 1 : ret;
-	ret = hand_over_soon(source, sock[0], id, lost.packets);
-	if (!ret && is_done(source)) {
-		engine_join(&source->channel[id]);
-		engine_start(&source->channel[id]);
-	}
-	return ret;
-}
-
 static void break_it(int sock[2], unsigned int how)
 {
 	switch (how % 4) {
@@ -250,8 +161,8 @@ TEST_F(replace, again_and_again)
 
 		usleep(rand() % 8000);
 		break_it(self->sock[id], rand());
-		ret = replace(&self->source, &self->destination, id,
-			      self->sock[id]);
+		ret = replace_channel(&self->source, &self->destination, id,
+			      self->sock[id], BUFFER);
 	}
 	TH_LOG("%u times", times - 1);
 	ASSERT_LE(0, ret);
@@ -267,8 +178,8 @@ TEST_F(replace, at_the_beginning)
 	for (uint32_t id = 0; id < variant->channels; id++) {
 		shutdown(self->sock[id][1], SHUT_RDWR);
 		engine_start(&self->source.channel[id]);
-		ASSERT_EQ(0, replace(&self->source, &self->destination, id,
-				     self->sock[id]));
+		ASSERT_EQ(0, replace_channel(&self->source, &self->destination, id,
+				     self->sock[id], BUFFER));
 	}
 	ASSERT_TRUE(all_is_there(&self->source, &self->destination, self->to,
 				 self->data));
@@ -296,20 +207,20 @@ TEST_F(replace, reading_ends)
 
 	engine_start_all(&self->destination);
 	shutdown(self->sock[0][1], SHUT_RD);
-	ASSERT_TRUE(wait_lost(&self->destination, 0, &status));
+	ASSERT_TRUE(replace_wait_lost(&self->destination, 0, &status));
 	EXPECT_TRUE(is_refused(self->sock[0][0]));
 
 	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
-	ASSERT_EQ(0, hand_over(&self->destination, pair[1], 0, 0));
+	ASSERT_EQ(0, replace_hand_over(&self->destination, pair[1], 0, 0));
 	shutdown(pair[1], SHUT_RD);
-	ASSERT_TRUE(wait_lost(&self->destination, 0, &status));
+	ASSERT_TRUE(replace_wait_lost(&self->destination, 0, &status));
 	EXPECT_TRUE(is_refused(pair[0]));
 	close(pair[0]);
 	close(pair[1]);
 
 	engine_start_all(&self->source);
-	ASSERT_EQ(0, replace(&self->source, &self->destination, 0,
-			     self->sock[0]));
+	ASSERT_EQ(0, replace_channel(&self->source, &self->destination, 0,
+			     self->sock[0], BUFFER));
 	ASSERT_TRUE(all_is_there(&self->source, &self->destination, self->to,
 				 self->data));
 }
@@ -320,38 +231,38 @@ TEST_F(replace, refusals)
 	int pair[2];
 
 	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
-	EXPECT_EQ(-EBUSY, hand_over(&self->source, pair[0], 0, 0));
-	EXPECT_EQ(-EBUSY, hand_over(&self->destination, pair[1], 0, 0));
-	EXPECT_EQ(-ENOENT, hand_over(&self->source, pair[0], CHANNELS, 0));
-	EXPECT_EQ(-ENOENT, give_up(&self->source, CHANNELS));
-	EXPECT_EQ(-EBADF, hand_over(&self->source, 1000, 0, 0));
-	EXPECT_EQ(-ENOTSOCK, hand_over(&self->source, self->from, 0, 0));
-	EXPECT_EQ(-EBUSY, hand_over(&self->source, self->sock[0][0], 0, 0));
-	EXPECT_EQ(-EINVAL, hand_over(&self->source, -1, 0, 1));
+	EXPECT_EQ(-EBUSY, replace_hand_over(&self->source, pair[0], 0, 0));
+	EXPECT_EQ(-EBUSY, replace_hand_over(&self->destination, pair[1], 0, 0));
+	EXPECT_EQ(-ENOENT, replace_hand_over(&self->source, pair[0], CHANNELS, 0));
+	EXPECT_EQ(-ENOENT, replace_give_up(&self->source, CHANNELS));
+	EXPECT_EQ(-EBADF, replace_hand_over(&self->source, 1000, 0, 0));
+	EXPECT_EQ(-ENOTSOCK, replace_hand_over(&self->source, self->from, 0, 0));
+	EXPECT_EQ(-EBUSY, replace_hand_over(&self->source, self->sock[0][0], 0, 0));
+	EXPECT_EQ(-EINVAL, replace_hand_over(&self->source, -1, 0, 1));
 
 	engine_start(&self->source.channel[0]);
 	engine_start(&self->destination.channel[0]);
 	ASSERT_TRUE(engine_wait_packets(self->source.fd, 1));
-	ASSERT_EQ(0, give_up(&self->source, 0));
-	ASSERT_TRUE(wait_lost(&self->source, 0, &status));
-	EXPECT_EQ(-ENODATA, hand_over_soon(&self->source, pair[0], 0,
+	ASSERT_EQ(0, replace_give_up(&self->source, 0));
+	ASSERT_TRUE(replace_wait_lost(&self->source, 0, &status));
+	EXPECT_EQ(-ENODATA, replace_hand_over_soon(&self->source, pair[0], 0,
 					   status.packets + 2));
-	ASSERT_TRUE(wait_lost(&self->destination, 0, &status));
-	EXPECT_EQ(-EINVAL, hand_over(&self->destination, pair[1], 0, 1));
+	ASSERT_TRUE(replace_wait_lost(&self->destination, 0, &status));
+	EXPECT_EQ(-EINVAL, replace_hand_over(&self->destination, pair[1], 0, 1));
 	shutdown(pair[0], SHUT_RDWR);
-	EXPECT_EQ(-ENOTCONN, hand_over(&self->source, pair[0], 0,
+	EXPECT_EQ(-ENOTCONN, replace_hand_over(&self->source, pair[0], 0,
 				       status.packets));
 	/* what is refused is nobody's */
 	close(pair[0]);
 	close(pair[1]);
 	ASSERT_EQ(0, testing_other_net());
 	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
-	EXPECT_EQ(-EXDEV, hand_over(&self->source, pair[0], 0,
+	EXPECT_EQ(-EXDEV, replace_hand_over(&self->source, pair[0], 0,
 				    status.packets));
 	close(pair[0]);
 	close(pair[1]);
 	EXPECT_EQ(0, engine_cancel(self->source.fd));
-	EXPECT_EQ(-EBADFD, give_up(&self->source, 0));
+	EXPECT_EQ(-EBADFD, replace_give_up(&self->source, 0));
 	EXPECT_EQ(-ECANCELED, engine_join(&self->source.channel[0]));
 	EXPECT_EQ(0, engine_cancel(self->destination.fd));
 	EXPECT_EQ(-ECANCELED, engine_join(&self->destination.channel[0]));
@@ -369,13 +280,13 @@ TEST_F(replace, what_is_gone)
 		ASSERT_EQ(0, engine_channel_status(self->destination.fd, 0, &status));
 	} while (status.packets < 3);
 	shutdown(self->sock[0][1], SHUT_RDWR);
-	ASSERT_EQ(0, give_up(&self->source, 0));
-	ASSERT_TRUE(wait_lost(&self->source, 0, &status));
-	ASSERT_TRUE(wait_lost(&self->destination, 0, &status));
+	ASSERT_EQ(0, replace_give_up(&self->source, 0));
+	ASSERT_TRUE(replace_wait_lost(&self->source, 0, &status));
+	ASSERT_TRUE(replace_wait_lost(&self->destination, 0, &status));
 	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
-	EXPECT_EQ(-ENODATA, hand_over_soon(&self->source, pair[0], 0, 0));
-	EXPECT_EQ(0, hand_over(&self->source, pair[0], 0, status.packets));
-	EXPECT_EQ(0, hand_over(&self->destination, pair[1], 0, 0));
+	EXPECT_EQ(-ENODATA, replace_hand_over_soon(&self->source, pair[0], 0, 0));
+	EXPECT_EQ(0, replace_hand_over(&self->source, pair[0], 0, status.packets));
+	EXPECT_EQ(0, replace_hand_over(&self->destination, pair[1], 0, 0));
 	close(self->sock[0][0]);
 	close(self->sock[0][1]);
 	self->sock[0][0] = pair[0];
@@ -402,8 +313,8 @@ TEST_F(replace, after_the_end)
 	engine_start_all(&self->destination);
 	for (id = 0; id < variant->channels && !ret; id++) {
 		shutdown(self->sock[id][1], SHUT_RDWR);
-		ret = replace(&self->source, &self->destination, id,
-			      self->sock[id]);
+		ret = replace_channel(&self->source, &self->destination, id,
+			      self->sock[id], BUFFER);
 	}
 	/* the destination may have had it all, but for the first one */
 	EXPECT_LT(ret, id);
@@ -428,7 +339,7 @@ static void put_part(struct __test_metadata *_metadata, struct engine *engine,
 	channel->bytes.len -= cut;
 	ASSERT_EQ(0, engine_put(channel));
 	shutdown(channel->sock, SHUT_WR);
-	ASSERT_TRUE(wait_lost(engine, 0, &status));
+	ASSERT_TRUE(replace_wait_lost(engine, 0, &status));
 	EXPECT_EQ(packets, status.packets);
 	close(channel->sock);
 	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
@@ -436,7 +347,7 @@ static void put_part(struct __test_metadata *_metadata, struct engine *engine,
 	/* it parks again, or has the new one already */
 	pthread_kill(channel->thread, SIGUSR1);
 	usleep(rand() % 200);
-	EXPECT_EQ(0, hand_over(engine, pair[0], 0, 0));
+	EXPECT_EQ(0, replace_hand_over(engine, pair[0], 0, 0));
 	close(pair[0]);
 	engine_add_inits(engine);
 }
@@ -468,7 +379,7 @@ TEST(half_a_packet)
 	engine_add(&engine, 0, 3, WIRE_CONFIG, data, ENGINE_PACKET - 1);
 	ASSERT_EQ(0, engine_put(&engine.channel[0]));
 	EXPECT_EQ(0, engine_join_all(&engine));
-	EXPECT_TRUE(is_done(&engine));
+	EXPECT_TRUE(replace_is_done(&engine));
 	EXPECT_TRUE(engine_file_has(file, data, 2000 + ENGINE_PACKET));
 	EXPECT_EQ(0, engine_get_config(engine.fd, 0, got, &size));
 	EXPECT_EQ(ENGINE_PACKET - 1, size);
@@ -489,8 +400,8 @@ TEST(idle)
 				   ENGINE_PACKET, 0));
 	engine_start_all(&engine);
 	ASSERT_TRUE(engine_wait_asleep(&engine));
-	ASSERT_EQ(0, give_up(&engine, 0));
-	EXPECT_TRUE(wait_lost(&engine, 0, &status));
+	ASSERT_EQ(0, replace_give_up(&engine, 0));
+	EXPECT_TRUE(replace_wait_lost(&engine, 0, &status));
 	ASSERT_EQ(0, engine_cancel(engine.fd));
 	EXPECT_EQ(-ECANCELED, engine_join_all(&engine));
 	engine_destroy(&engine);
@@ -579,13 +490,13 @@ TEST(read_by_user_space)
 	map = answer_map(engine.fd, 0, 1);
 	ASSERT_NE(MAP_FAILED, map);
 	ASSERT_EQ(-EINTR, send_most(engine.fd));
-	ASSERT_EQ(0, give_up(&engine, 0));
+	ASSERT_EQ(0, replace_give_up(&engine, 0));
 	answer.fd = engine.fd;
 	answer.file = &file;
 	answer_start(&answer);
-	ASSERT_TRUE(wait_lost(&engine, 0, &status));
+	ASSERT_TRUE(replace_wait_lost(&engine, 0, &status));
 	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
-	EXPECT_EQ(-ENODATA, hand_over_soon(&engine, pair[0], 0,
+	EXPECT_EQ(-ENODATA, replace_hand_over_soon(&engine, pair[0], 0,
 					   status.packets));
 	EXPECT_EQ(0, engine_cancel(engine.fd));
 	EXPECT_EQ(-ECANCELED, answer_join(&answer));
@@ -628,13 +539,13 @@ TEST(lost_before_the_answer)
 	call.fd = engine.fd;
 	ASSERT_EQ(0, answer_run(call.fd, &call.run));
 	ASSERT_EQ(VFIO_MULTIFD_ASK_READ, call.run.ask);
-	ASSERT_EQ(0, give_up(&engine, 0));
+	ASSERT_EQ(0, replace_give_up(&engine, 0));
 	call.run.result = 3;
 	signal(SIGUSR1, nothing);
 	pthread_create(&call.thread, NULL, run_once, &call);
-	ASSERT_TRUE(wait_lost(&engine, 0, &status));
+	ASSERT_TRUE(replace_wait_lost(&engine, 0, &status));
 	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
-	EXPECT_EQ(-ENODATA, hand_over_soon(&engine, pair[0], 0, 0));
+	EXPECT_EQ(-ENODATA, replace_hand_over_soon(&engine, pair[0], 0, 0));
 	pthread_kill(call.thread, SIGUSR1);
 	pthread_join(call.thread, NULL);
 	EXPECT_EQ(-EINTR, call.ret);
@@ -653,7 +564,7 @@ TEST(without_the_feature)
 	ENGINE_NEEDED();
 	ASSERT_EQ(0, engine_create(&engine, VFIO_MULTIFD_SEND, 1, 0,
 				   ENGINE_PACKET, 0));
-	EXPECT_EQ(-EOPNOTSUPP, give_up(&engine, 0));
+	EXPECT_EQ(-EOPNOTSUPP, replace_give_up(&engine, 0));
 	engine_destroy(&engine);
 }
 

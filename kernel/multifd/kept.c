@@ -33,17 +33,19 @@ static struct vmfd_kept *first(struct vmfd_channel *ch)
  * @ch: the channel, run by the caller; its header is made
  *
  * The pages are shared with the socket, so this costs no memory beside a note.
- * Config state stays with its device anyway.  What user space has read is in
- * pages that it writes to again, and cannot be kept.
+ * Config state stays with its device anyway.  What user space has read to the first
+ * turn of its mapping it reads over, and that cannot be kept; of the others
+ * vmfd_buffer_pass() sees that a page is kept.
  *
  * Return: 0 or -ENOMEM.
  */
 int vmfd_kept_add(struct vmfd_channel *ch)
 {
+	const struct vmfd_buffer *buf = vmfd_foreign_data(ch);
 	unsigned int nr = 0, i;
 	struct vmfd_kept *kept;
 
-	if (!ch->is_config && !ch->dev->foreign)
+	if (!ch->is_config && (!ch->dev->foreign || buf->turn))
 		nr = DIV_ROUND_UP(ch->len, PAGE_SIZE);
 	kept = kvzalloc(struct_size(kept, bvec, nr), GFP_KERNEL_ACCOUNT);
 	if (!kept)
@@ -56,7 +58,7 @@ int vmfd_kept_add(struct vmfd_channel *ch)
 	kept->packet = ch->packet;
 	kept->nr_pages = nr;
 	for (i = 0; i < nr; i++) {
-		kept->bvec[i] = ch->buf.bvec[i];
+		kept->bvec[i] = buf->bvec[i];
 		get_page(kept->bvec[i].bv_page);
 	}
 	list_add_tail(&kept->node, &ch->kept);

@@ -522,8 +522,8 @@ struct vfio_multifd_channel_status {
  * it up with @fd -1.  Then each end hands over the new connection.  The channel starts
  * again with its first bytes, and the source sends again what the destination lacks.
  *
- * The source keeps a packet until the peer's TCP has it.  What user space has read for
- * the engine it cannot keep: if that is lacked the transfer fails.  A source that is
+ * The source keeps a packet until the peer's TCP has it.  What user space has read to
+ * the first packet of a mapping it cannot keep: that is lacked with -ENODATA.  A source that is
  * DONE takes connections, too; VFIO_MULTIFD_RUN_CHANNEL then has to be called again.
  *
  * Errors: those of &struct vfio_multifd_channel but -EEXIST, and -EOPNOTSUPP
