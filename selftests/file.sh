@@ -70,7 +70,7 @@ options() {
 	bdf=$(device ivshmem-4k 0)
 	fails 1 "file is missing" "$bdf" "no --file" save
 	fails 1 "what is" "$bdf" "an argument too many" save --file "$work/x" y
-	fails 1 "unknown" "$bdf" "an unknown option" restore --files x
+	fails 1 "unrecognized" "$bdf" "an unknown option" restore --files x
 	fails 2 "No such file" "$bdf" "no such directory" save --file "$work/none/x"
 	fails 2 "No such file" "$bdf" "no such file" restore --file "$work/none"
 	fails 2 "is not a file" "$bdf" "a directory" restore --file "$work"
