@@ -160,13 +160,34 @@ void vmfd_buffer_pass(struct vmfd_buffer *buf)
 	set_turn(buf, 0);
 }
 
+/* Page @i of the first turn is now one that is ours alone. */
+static int renew_page(struct vmfd_buffer *buf, unsigned int i)
+{
+	unsigned int turn, other;
+
+	for (turn = 0; turn < buf->turns; turn++) {
+		other = turn * buf->nr + i;
+		if (!buf->pages[other] && get_page_for(buf, other, 0))
+			return -ENOMEM;
+		if (page_ref_count(buf->pages[other]) > 1)
+			continue;
+		swap(buf->pages[i], buf->pages[other]);
+		swap(buf->bvec[i], buf->bvec[other]);
+		return 0;
+	}
+	put_page(buf->pages[i]);
+	buf->held--;
+	return get_page_for(buf, i, 0);
+}
+
 /**
- * vmfd_buffer_renew - the next turn, with pages that are ours alone
+ * vmfd_buffer_renew - a packet's worth of pages that are ours alone
  * @buf: the buffer
  *
  * A spliced page belongs to the socket as well until the peer has it.  One that is
- * back by its next turn (no other reference) is used again, which saves to have one
- * cleared; others are let go and replaced.
+ * back (no other reference) is used again, which saves to have one cleared.  The first
+ * that is found is the one that was used last, and likely to be in cache.  If all are
+ * away one is let go and replaced.
  *
  * Return: 0 or -ENOMEM, then some pages are missing and this must be repeated.
  */
@@ -175,18 +196,8 @@ int vmfd_buffer_renew(struct vmfd_buffer *buf)
 	unsigned int i;
 	int ret = 0;
 
-	set_turn(buf, (buf->turn + 1) % buf->turns);
-	for (i = 0; i < buf->nr && !ret; i++) {
-		struct page *page = buf->pages[i];
-
-		if (page && page_ref_count(page) == 1)
-			continue;
-		if (page) {
-			put_page(page);
-			buf->held--;
-		}
-		ret = get_page_for(buf, i, 0);
-	}
+	for (i = 0; i < buf->nr && !ret; i++)
+		ret = renew_page(buf, i);
 	return ret;
 }
 
