@@ -53,6 +53,13 @@ failures() {
 	keep --run-ms=3000 --
 	wait $!
 	goes_on "a signal while the guest runs"
+	export LD_PRELOAD="$bin/slow.so" TERM_AT=1
+	keep --
+	goes_on "a signal while the disk works"
+	TERM_AT=2
+	keep -- && load && migrated && ! grep -q "ended by" "$work/src.log"
+	result $? "a signal when the file has its name"
+	unset LD_PRELOAD TERM_AT
 	rm -f "$store"
 	"$helper" save --device-fd 0 --file "$store" --max-rounds 3 2>"$work/err" </dev/null
 	[ $? = 1 ] && grep -q "are for --live" "$work/err"

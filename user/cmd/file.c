@@ -37,6 +37,15 @@ static void end(int signal)
 	ended = signal;
 }
 
+static void on_signals(void (*handler)(int))
+{
+	struct sigaction action = { .sa_handler = handler };
+
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+}
+
 /* What is no file must not become one. */
 static int check_file(struct file_job *job)
 {
@@ -275,9 +284,15 @@ static int keep(struct file_job *job)
 
 	if (path)
 		dir = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0 || fsync(job->file) || rename(job->partial, job->path))
+	if (dir < 0 || fsync(job->file))
 		ret = fail(job, -errno, "%s: %s", job->path, strerror(errno));
-	else
+	/* A signal counts from before the name, or not at all. */
+	on_signals(SIG_IGN);
+	if (!ret && ended)
+		ret = fail(job, -ECANCELED, "ended by signal %d", (int)ended);
+	else if (!ret && rename(job->partial, job->path))
+		ret = fail(job, -errno, "%s: %s", job->path, strerror(errno));
+	else if (!ret)
 		*job->partial = '\0';
 	if (!ret && fsync(dir))
 		fprintf(stderr, PROGRAM ": %s: its directory: %s\n", job->path,
@@ -404,7 +419,6 @@ static void report(const struct file_job *job, enum vmf_outcome outcome)
 
 static int run(int argc, char **argv, bool is_save)
 {
-	struct sigaction action = { .sa_handler = end };
 	struct file_job job = {
 		.name = argv[0],
 		.save = is_save,
@@ -417,9 +431,7 @@ static int run(int argc, char **argv, bool is_save)
 
 	if (ret >= 0)
 		return ret;
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
+	on_signals(end);
 	signal(SIGPIPE, SIG_IGN);
 	if (check_devices(&job) || open_file(&job) || look_into(&job, &store))
 		outcome = VMF_REFUSED;
