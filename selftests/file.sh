@@ -184,6 +184,18 @@ flip() {
 		dd of="$work/bad" bs=1 seek="$1" conv=notrunc 2>/dev/null
 }
 
+# Of two devices none runs while the other might not answer it.
+together() {
+	watch_states && mount -t tmpfs -o size=600k small "$work/small" ||
+		{ skip "two devices roll back" "no tmpfs, or no dynamic debug"; return; }
+	both 0 save --file "$work/small/store"
+	umount "$work/small"
+	src="$first $second"
+	refused 3 "No space left" "two devices and a full disk"
+	passed src STOP RUNNING
+	ok $? "two devices roll back by way of P2P"
+}
+
 several() {
 	store=$work/store
 	for options in "" "--channels 1" "--channels 16" --direct; do
@@ -200,6 +212,7 @@ several() {
 			cmp "$work/second" "$work/second.was"
 		verdict $? "restore two devices ${options:-by default}"
 	done
+	together
 	size=$(stat -c %s "$store")
 	both 1 restore --file "$work/ivshmem-1m"
 	refused 2 "is not of 2 devices" "the stream of one device for two"

@@ -362,36 +362,43 @@ static int restore(struct file_job *job, struct store *store)
 	       file_set_state(job, VFIO_DEVICE_STATE_STOP);
 }
 
-/* A device that may hold half of a state is reset; others go on as they were. */
-static enum vmf_outcome roll_back_one(const struct file_job *job,
-				      const struct file_target *target)
+/*
+ * A device that may hold half of a state is reset; others go on as they were.  True if
+ * one has lost its state, or could not be reset.
+ */
+static bool take_back(const struct file_job *job, struct file_target *target,
+		      uint32_t state)
 {
-	enum vmf_outcome outcome = VMF_ROLLED_BACK;
-	const char *how = "is as it was";
-	int none;
+	bool half = !job->save && target->data >= 0;
+	int none, ret;
 
-	if ((!job->save && target->data >= 0) ||
-	    vmf_device_set_state(target->fd, target->before, &none)) {
-		how = "was reset";
-		if (job->save)
-			outcome = VMF_LOST;
-		if (vmf_device_reset(target->fd)) {
-			how = "could not be reset";
-			outcome = VMF_LOST;
-		}
-	}
-	fprintf(stderr, PROGRAM ": the device %s %s\n", target->name, how);
-	return outcome;
+	if (target->reset ||
+	    (!half && !vmf_device_set_state(target->fd, state, &none)))
+		return false;
+	target->reset = true;
+	ret = vmf_device_reset(target->fd);
+	fprintf(stderr, PROGRAM ": the device %s %s\n", target->name,
+		ret ? "could not be reset" : "was reset");
+	return ret || !half;
 }
 
-static enum vmf_outcome roll_back(const struct file_job *job)
+static enum vmf_outcome roll_back(struct file_job *job)
 {
-	enum vmf_outcome outcome = VMF_ROLLED_BACK;
+	struct file_target *past = job->target + job->targets, *target;
+	bool lost = false;
 
-	for (uint32_t i = 0; i < job->targets; i++)
-		if (roll_back_one(job, &job->target[i]) == VMF_LOST)
-			outcome = VMF_LOST;
-	return outcome;
+	/* A device that runs again may use its peers: they answer from here. */
+	for (target = job->target; job->targets > 1 && target < past; target++)
+		if (target->before == VFIO_DEVICE_STATE_RUNNING)
+			lost |= take_back(job, target,
+					  VFIO_DEVICE_STATE_RUNNING_P2P);
+	for (target = job->target; target < past; target++) {
+		lost |= take_back(job, target, target->before);
+		if (!target->reset)
+			fprintf(stderr, PROGRAM ": the device %s is as it was\n",
+				target->name);
+	}
+	return lost ? VMF_LOST : VMF_ROLLED_BACK;
 }
 
 static void report(const struct file_job *job, enum vmf_outcome outcome)

@@ -20,6 +20,7 @@
  * @name: in a store, and in messages
  * @before: state of the device when it began
  * @data: migration data fd, or -1
+ * @reset: it was, since it did not come back in another way
  */
 struct file_target {
 	int fd;
@@ -27,6 +28,7 @@ struct file_target {
 	uint32_t before;
 	bool live;
 	int data;
+	bool reset;
 };
 
 /**
