@@ -78,6 +78,8 @@ options() {
 	fails 2 "is not a file" "$bdf" "a device node" save --file /dev/null
 	fails 2 "File name too long" "$bdf" "a name too long" \
 		save --file "$work/$(printf %0250d 0)"
+	fails 2 "Input/output error" "$bdf" "a file that cannot be read" \
+		restore --file /proc/self/mem
 	[ -c /dev/null ]
 	ok $? "/dev/null is what it was"
 	"$helper" save --device-fd 9 --file "$work/x" 2>"$work/err"
@@ -237,6 +239,11 @@ several() {
 	lend "$(device ivshmem-1m 1)" "$work/dump" restore --file "$work/single"
 	[ "$status $state" = "0 STOP" ] && cmp "$work/dump" "$work/dump.was"
 	verdict $? "it is loaded"
+	for size in 4095 4; do
+		head -c $size "$work/single" >"$work/bad"
+		lend "$(device ivshmem-1m 1)" "$work/dump" restore --file "$work/bad"
+		refused 2 "its header is wrong" "a store that was cut to $size bytes"
+	done
 	lend "$(device bochs 1)" "$work/dump" restore --file "$work/single"
 	refused 2 "device vfio0 is another one there" "another device"
 	killed

@@ -65,8 +65,13 @@ static int look_into(struct file_job *job, struct store *store)
 {
 	int ret, flags;
 
-	if (!job->save)
-		job->is_store = store_is(job->file);
+	if (!job->save) {
+		ret = store_is(job->file);
+		if (ret < 0)
+			return fail(job, ret, "%s: %s", job->path,
+				    strerror(-ret));
+		job->is_store = ret;
+	}
 	if (!job->is_store && job->targets > 1)
 		return fail(job, -EINVAL, "%s is not of %u devices", job->path,
 			    job->targets);

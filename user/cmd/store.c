@@ -387,12 +387,12 @@ static int read_header(int file, struct header *header)
 	return got < 0 ? got : got == ALIGN ? 0 : -EINVAL;
 }
 
-bool store_is(int file)
+int store_is(int file)
 {
-	struct header header;
+	uint64_t magic = htobe64(MAGIC), head;
+	ssize_t got = get(file, &head, sizeof(head), 0);
 
-	return !read_header(file, &header) &&
-	       be64toh(header.magic) == MAGIC;
+	return got <= 0 ? got : !memcmp(&head, &magic, got);
 }
 
 static int refuse(struct store *store, const char *why)

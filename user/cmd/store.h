@@ -50,8 +50,8 @@ struct store {
 	struct store_chunk *chunk;
 };
 
-/* True if @file begins as a store does. */
-bool store_is(int file);
+/* 1 if @file begins as a store does, however little of it is there, or 0 */
+int store_is(int file);
 
 /*
  * Writes all that the data fds of those devices give that have one.  @precopy: they
