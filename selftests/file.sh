@@ -88,8 +88,9 @@ options() {
 	"$helper" save --device-fd 0 --file "$work/x" 2>"$work/err" </dev/null
 	[ $? = 2 ] && grep -q "is not a VFIO device" "$work/err"
 	ok $? "an fd of something else"
-	lend "$bdf" "$work/dump" save --file "$work/json" --json
-	grep -q "^{.*\"outcome\": \"done\", \"exit\": 0, .*\"bytes\": $(stat -c %s "$work/json")}$" "$work/out"
+	file=$work/json$(printf '\377')
+	lend "$bdf" "$work/dump" save --file "$file" --json
+	grep -q "^{.*\"outcome\": \"done\", \"exit\": 0, .*/json\\\\u00ff\", .*\"bytes\": $(stat -c %s "$file")}$" "$work/out"
 	verdict $? "a report as JSON"
 }
 

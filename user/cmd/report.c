@@ -132,11 +132,14 @@ void report_json_string(const char *name, const char *text)
 {
 	printf("\"%s\": \"", name);
 	for (; *text; text++) {
-		if ((unsigned char)*text < ' ')
-			printf("\\u%04x", *text);
+		unsigned char byte = *text;
+
+		/* Who reads it gets the byte, which need not be of UTF-8. */
+		if (byte < ' ' || byte > '~')
+			printf("\\u%04x", byte);
 		else
-			printf(*text == '"' || *text == '\\' ? "\\%c" : "%c",
-			       *text);
+			printf(byte == '"' || byte == '\\' ? "\\%c" : "%c",
+			       byte);
 	}
 	printf("\"");
 }
