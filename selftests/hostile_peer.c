@@ -5,13 +5,14 @@
  * Whole transfers of the library run here against a peer that follows the
  * protocol up to one message, which it changes; then it says no more.  Devices
  * and engine are stand-ins that do nothing, so that neither a module nor root
- * is needed.  The stand-ins also tell when it is the peer's turn, so that all
- * of it is one thread, and one seed gives the same bytes each time.
+ * is needed.  The stand-ins also tell when it is the peer's turn, so that one
+ * seed gives the same bytes each time.  Only COMMIT comes from a thread.
  */
 #include <arpa/inet.h>
 #include <dirent.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,10 @@
 			 VFIO_MULTIFD_FEATURE_REPLACE | VMF_FEATURE_PRE_COPY)
 #define HEADER		VMF_MESSAGE_HEADER
 #define DEVICE		VMF_MESSAGE_HELLO_DEVICE
+
+/* HELLO, channels, SECTIONs, ROUND, STOPPING, SENT, COMMIT; and what answers these */
+#define TO_RECV		(5 + CHANNELS + SECTIONS)
+#define TO_SEND		5
 
 /* What a source has for the device on the main channel, in this order */
 static const struct {
@@ -65,6 +70,8 @@ struct hostile hostile = { .listener = -1, .peer = -1 };
 static uint64_t random_state = 1;
 static unsigned int section;	/* the peer's next SECTION */
 static struct sockaddr_in address = { .sin_family = AF_INET };
+static pthread_t committer;
+static bool commits;		/* @committer is there */
 static unsigned int outcomes[VMF_LOST + 1];
 
 static struct {
@@ -349,6 +356,19 @@ static void knock_again(void)
 	shutdown(hostile.channels[0], SHUT_WR);
 }
 
+/* Before LOADED has come it would be out of turn. */
+static void *say_commit(void *arg)
+{
+	uint8_t head[HEADER], body[VMF_TEXT_SIZE];
+
+	while (recv(hostile.peer, head, HEADER, MSG_WAITALL) == HEADER &&
+	       head[5] != VMF_LOADED)
+		recv(hostile.peer, body, head[10] << 8 | head[11], MSG_WAITALL);
+	hostile_say(VMF_COMMIT);
+	shutdown(hostile.peer, SHUT_WR);
+	return arg;
+}
+
 static int event(void *opaque, enum vmf_event event, const char *text)
 {
 	unsigned int i;
@@ -377,7 +397,12 @@ static int event(void *opaque, enum vmf_event event, const char *text)
 		hostile_say(VMF_SENT);
 		break;
 	case VMF_EVENT_LOADED:
-		hostile_say(hostile.sending ? VMF_COMMITTED : VMF_COMMIT);
+		if (!hostile.sending) {
+			if (!pthread_create(&committer, NULL, say_commit, NULL))
+				commits = true;
+			break;
+		}
+		hostile_say(VMF_COMMITTED);
 		shutdown(hostile.peer, SHUT_WR);
 		break;
 	default:
@@ -438,6 +463,9 @@ static bool transfer(unsigned int change_at)
 		vmf_send(&params, &report);
 	else
 		vmf_recv(&params, &report);
+	if (commits)
+		pthread_join(committer, NULL);
+	commits = false;
 	close(hostile.peer);
 	for (unsigned int i = 0; i < CHANNELS; i++)
 		if (hostile.channels[i] >= 0)
@@ -447,6 +475,10 @@ static bool transfer(unsigned int change_at)
 	if (hostile.victim == NONE && report.outcome != VMF_DONE)
 		snprintf(hostile.problem, sizeof(hostile.problem), "a good peer: %.200s",
 			 report.text);
+	if (!hostile.sending && report.outcome == VMF_UNDECIDED &&
+	    change_at != TO_RECV - 1)
+		snprintf(hostile.problem, sizeof(hostile.problem),
+			 "undecided, with a peer that was gone before LOADED");
 	if (open_fds() != fds)
 		snprintf(hostile.problem, sizeof(hostile.problem), "%u fds, before it %u",
 			 open_fds(), fds);
@@ -484,9 +516,5 @@ int main(int argc, char **argv)
 		perror("listening");
 		return 1;
 	}
-	/*
-	 * HELLO, channels, SECTIONs, ROUND, STOPPING, SENT, COMMIT; and what answers
-	 * these
-	 */
-	return !run(false, 5 + CHANNELS + SECTIONS) || !run(true, 5);
+	return !run(false, TO_RECV) || !run(true, TO_SEND);
 }

@@ -394,13 +394,21 @@ static int load(struct destination *dst)
 	ret = vmf_config_take(session);
 	if (!ret)
 		ret = vmf_session_event(session, VMF_EVENT_LOADED, NULL);
+	/* The VMM may have taken its time: that is no lack of progress. */
+	vmf_session_step(session);
+	if (!ret)
+		ret = vmf_session_hear_rest(session, "the source to wait for LOADED");
 	if (ret)
 		return ret;
 
 	session->stage = VMF_STAGE_LOADED;
 	vmf_message_start(&session->out, VMF_LOADED);
 	vmf_message_put_u64(&session->out, session->report->load_ns);
-	return vmf_session_send(session);
+	ret = vmf_session_send(session);
+	/* Of what the kernel did not take the source cannot know. */
+	if (ret && !session->out.at)
+		session->stage = VMF_STAGE_STOP;
+	return ret;
 }
 
 static int commit(struct destination *dst)

@@ -590,3 +590,16 @@ int vmf_session_wait(struct vmf_session *session, const struct vmf_wait *wait)
 			return VMF_WOKEN_TIME;
 	}
 }
+
+int vmf_session_hear_rest(struct vmf_session *session, const char *what)
+{
+	struct pollfd fd = { .fd = session->sock, .events = POLLIN };
+	int ret = 0;
+
+	while (ret >= 0 && poll(&fd, 1, 0) > 0)
+		ret = vmf_session_wait(session, &(struct vmf_wait){
+			.what = what,
+			.until = vmf_clock_ns(),
+		});
+	return ret < 0 ? ret : 0;
+}

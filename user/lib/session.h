@@ -222,6 +222,12 @@ enum vmf_woken {
  */
 int vmf_session_wait(struct vmf_session *session, const struct vmf_wait *wait);
 
+/*
+ * Reads what has come by now, before this end says what cannot be taken back: the peer
+ * may be gone.  @what: what the peer does meanwhile, as in struct vmf_wait.
+ */
+int vmf_session_hear_rest(struct vmf_session *session, const char *what);
+
 /* A step forward: what comes next has its own timeout. */
 void vmf_session_step(struct vmf_session *session);
 

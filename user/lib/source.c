@@ -309,20 +309,6 @@ static int load(struct vmf_session *session)
 	return vmf_message_end(&session->in, &session->error);
 }
 
-/* If this process was stopped the destination may have given up since it had loaded. */
-static int hear_the_rest(struct vmf_session *session)
-{
-	struct pollfd fd = { .fd = session->sock, .events = POLLIN };
-	int ret = 0;
-
-	while (ret >= 0 && poll(&fd, 1, 0) > 0)
-		ret = vmf_session_wait(session, &(struct vmf_wait){
-			.what = "the destination to wait for COMMIT",
-			.until = vmf_clock_ns(),
-		});
-	return ret < 0 ? ret : 0;
-}
-
 /*
  * The event is the record that this end never runs again by itself.  Who could
  * not make it must not commit: the VMM would run the devices again.
@@ -331,7 +317,8 @@ static int commit(struct vmf_session *session)
 {
 	int ret;
 
-	ret = hear_the_rest(session);
+	/* It may have given up since it had loaded, if this process was stopped. */
+	ret = vmf_session_hear_rest(session, "the destination to wait for COMMIT");
 	if (!ret)
 		ret = vmf_session_event(session, VMF_EVENT_LOADED, NULL);
 	if (ret)
