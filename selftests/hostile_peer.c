@@ -506,6 +506,32 @@ static bool run(bool send, unsigned int messages)
 	return true;
 }
 
+/* What hides behind an urgent byte never makes a first message. */
+static bool urgent_is_dropped(void)
+{
+	uint8_t bytes[VMF_LISTENER_HEAD] = {};
+	socklen_t size = sizeof(address);
+	struct vmf_listener listener;
+	uint32_t left;
+	int sock;
+
+	if (vmf_listener_open(&listener, "127.0.0.1:0", LIMIT, NULL))
+		return false;
+	getsockname(listener.sock, (struct sockaddr *)&address, &size);
+	sock = dial();
+	vmf_listener_next(&listener, bytes);
+	send(sock, bytes, 10, MSG_NOSIGNAL);
+	send(sock, bytes, 1, MSG_NOSIGNAL | MSG_OOB);
+	send(sock, bytes, sizeof(bytes), MSG_NOSIGNAL);
+	vmf_listener_next(&listener, bytes);
+	left = listener.waiting;
+	close(sock);
+	vmf_listener_close(&listener);
+	if (left)
+		printf("a stranger with an urgent byte is not dropped\n");
+	return !left;
+}
+
 int main(int argc, char **argv)
 {
 	random_state = argc > 1 ? strtoull(argv[1], NULL, 0) | 1 : 1;
@@ -516,5 +542,5 @@ int main(int argc, char **argv)
 		perror("listening");
 		return 1;
 	}
-	return !run(false, TO_RECV) || !run(true, TO_SEND);
+	return !urgent_is_dropped() || !run(false, TO_RECV) || !run(true, TO_SEND);
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -83,7 +84,7 @@ static void add(struct vmf_listener *listener, int sock)
 	const int on = 1;
 
 	vmf_net_tune(sock);
-	/* An urgent byte would hide what comes after it. */
+	/* An urgent byte that comes first would hide what comes after it. */
 	setsockopt(sock, SOL_SOCKET, SO_OOBINLINE, &on, sizeof(on));
 	set_low_water(sock, VMF_LISTENER_HEAD);
 	listener->list[listener->waiting++] = (struct vmf_waiting){
@@ -130,11 +131,13 @@ int vmf_listener_next(struct vmf_listener *listener,
 		      uint8_t head[static VMF_LISTENER_HEAD])
 {
 	uint32_t i = 0;
+	int sock, there;
 	ssize_t got;
-	int sock;
 
 	while (i < listener->waiting) {
 		sock = listener->list[i].sock;
+		there = 0;
+		ioctl(sock, FIONREAD, &there);
 		got = recv(sock, head, VMF_LISTENER_HEAD,
 			   MSG_PEEK | MSG_DONTWAIT);
 		if (got == VMF_LISTENER_HEAD) {
@@ -142,7 +145,8 @@ int vmf_listener_next(struct vmf_listener *listener,
 			drop(listener, i);
 			return sock;
 		}
-		if (ended(sock) ||
+		/* poll() counts what is behind an urgent byte, too: it would spin. */
+		if (there >= VMF_LISTENER_HEAD || ended(sock) ||
 		    vmf_clock_ns() >= listener->list[i].deadline) {
 			close(sock);
 			drop(listener, i);
