@@ -141,6 +141,20 @@ swallowed() {
 	result $? "a migration undisturbed"
 }
 
+# In pre-copy the destination waits for as long as it hears the source, which is busy
+# with connections that it does not get.
+swallowed_before() {
+	dst_features="--features digest,order-free,replace,pre-copy"
+	start_destination -- --listen "[::]:0" --timeout 3
+	start_source --seed=$((seed += 1)) -- --timeout 3 --max-bandwidth 1M --packet-size 64K \
+		--connect "$DST4:$listen_port" --channel-address "[$DST6]"
+	wait_for "$work/src.log" "event negotiated" && no_ipv6 && kill_at src dst "[$DST6]"
+	wait_both
+	ended 2 2 && consistent && grep -q "source: no progress" "$work/dst.log"
+	result $? "a path that swallows before the stop: source ends with $src_status, destination with $dst_status"
+	ipv6_again
+}
+
 out_of_turn() {
 	spoilt "LOST of a channel that is none" c 12=000000ff
 	spoilt "LOST of an epoch to come" c 16=00000002
@@ -170,6 +184,7 @@ for harm in "loss 3%" "delay 5ms reorder 25% 50%" "duplicate 10%" "corrupt 1%"; 
 done
 at_once
 by_another_path
+swallowed_before
 swallowed
 pairs ivshmem-1m bochs && killed "two devices" digest,order-free,replace,pre-copy negotiated \
 	"dst src" --max-bandwidth 4M

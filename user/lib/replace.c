@@ -140,11 +140,13 @@ int vmf_replace_receive(struct vmf_session *session)
 		return vmf_error_set(&session->error, ret,
 				     "giving up channel %u: %s", id,
 				     strerror(-ret));
-	if (!sends(session))
-		return vmf_replace_look(session);
-	session->lost[id].heard = true;
-	session->lost[id].packets = packets;
-	return vmf_replace_look(session);
+	if (sends(session)) {
+		session->lost[id].heard = true;
+		session->lost[id].packets = packets;
+	}
+	/* The session looks next, which may connect: twice would leave the peer unheard. */
+	session->looked_ns = 0;
+	return 0;
 }
 
 int vmf_replace_accept(struct vmf_session *session)

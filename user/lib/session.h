@@ -137,7 +137,7 @@ struct vmf_session_device {
  * @record: source: the same, of a record
  * @heard_ns: when the peer was last heard
  * @spoke_ns: when the last message was sent
- * @looked_ns: when the engine was last asked
+ * @looked_ns: when the engine was last asked, 0 to ask it at once
  * @step_ns: since when it waits for the transfer to come forward
  * @steps: how often it came forward here; the heartbeat tells the peer
  * @peer_steps: how often it came forward at the peer
