@@ -26,9 +26,10 @@ echo "TAP version 13"
 lib_setup
 pairs ivshmem-1m bochs || skip_all "no pairs of ivshmem-1m and bochs"
 dst_features=
+port=7700
 both=$src
 watch_states
-start_destination -- --listen $DST4:0
+start_destination -- --listen $DST4:0 --timeout 3
 check
 said 0 "these devices can migrate: [1-9].* MiB at most, about [1-9]" "two hosts that can"
 grep "^these devices\|^(at" "$work/src.log" | sed 's/^/# /'
@@ -46,6 +47,13 @@ said 2 "PCI id is" "another device"
 src=$both
 check --connect $DST4:1
 said 1 "connecting to" "a host that is not there"
+# As long as it comes forward it would keep the source from this port.
+start_proxy --type=14 --direction=c --wait=2000 --repeat
+to_port=$listen_port listen_port=$port
+check --timeout 20
+listen_port=$to_port
+said 1 "destination: .* seconds to measure the network" "a check that takes for ever"
+stop_proxy
 for _ in 1 2 3; do
 	check
 done

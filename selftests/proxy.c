@@ -34,6 +34,7 @@ static const char usage[] =
 "  -n, --note=AT=HEX no harm, but a line \"seen\" for each that has these bytes\n"
 "  -w, --wait=MS     ... it waits so long, and what comes after it, too; with\n"
 "                    --stop as well\n"
+"  -r, --repeat      with --wait: it comes again and again, each time so much later\n"
 "  -l, --late=MS     the state on each data channel comes so much later\n"
 "  -D, --drop=N      the Nth connection ends here, once something came by it\n"
 "  -h, --help        this text\n"
@@ -62,7 +63,7 @@ struct link {
 };
 
 enum harm { HARM_NONE, HARM_CUT, HARM_KILL, HARM_MUTE, HARM_STOP,
-	    HARM_EDIT, HARM_NOTE, HARM_WAIT };
+	    HARM_EDIT, HARM_NOTE, HARM_WAIT, HARM_REPEAT };
 
 static struct {
 	enum harm harm;
@@ -217,6 +218,10 @@ static bool pass_message(int from, int to, int direction)
 	}
 	if (ok && !is_mute())
 		ok = pass(to, message, len);
+	while (hit && ok && options.harm == HARM_REPEAT) {
+		usleep(options.wait_ms * 1000);
+		ok = pass(to, message, len);
+	}
 	if (hit && ok)
 		printf("passed\n");
 	if (hit && options.after)
@@ -339,6 +344,7 @@ static void parse(int argc, char **argv)
 		{ "edit", required_argument, NULL, 'e' },
 		{ "note", required_argument, NULL, 'n' },
 		{ "wait", required_argument, NULL, 'w' },
+		{ "repeat", no_argument, NULL, 'r' },
 		{ "late", required_argument, NULL, 'l' },
 		{ "drop", required_argument, NULL, 'D' },
 		{ "help", no_argument, NULL, 'h' },
@@ -347,7 +353,7 @@ static void parse(int argc, char **argv)
 	char *end;
 	int option;
 
-	while ((option = getopt_long(argc, argv, "t:d:ack:ms:e:n:w:l:D:h", names,
+	while ((option = getopt_long(argc, argv, "t:d:ack:ms:e:n:w:rl:D:h", names,
 				     NULL)) != -1) {
 		switch (option) {
 		case 't':
@@ -380,6 +386,9 @@ static void parse(int argc, char **argv)
 			if (!options.harm)
 				options.harm = HARM_WAIT;
 			options.wait_ms = strtoul(optarg, NULL, 0);
+			break;
+		case 'r':
+			options.harm = HARM_REPEAT;
 			break;
 		case 'D':
 			options.drop = strtoul(optarg, NULL, 0);

@@ -87,8 +87,14 @@ int vmf_check_probe(struct vmf_session *session)
 	return ret ? ret : expect(session, bytes, vmf_clock_ns() - start);
 }
 
+/*
+ * Meanwhile no source is served: it ends even if it comes forward.  It has the time that
+ * PROBEs are sent for, and the timeout for what is on its way by then.
+ */
 int vmf_check_serve(struct vmf_session *session)
 {
+	uint64_t end = vmf_clock_ns() + PROBE_NS +
+		       session->params->timeout * VMF_NS_PER_S;
 	uint64_t bytes = 0;
 	int ret;
 
@@ -96,12 +102,18 @@ int vmf_check_serve(struct vmf_session *session)
 		ret = vmf_session_wait(session, &(struct vmf_wait){
 			.messages = 1 << VMF_PROBE | 1 << VMF_PROBE_END,
 			.what = "the source to measure the network",
+			.until = end,
 		});
 		if (ret == VMF_PROBE)
 			bytes += session->in.length;
-	} while (ret == VMF_PROBE && bytes <= PROBE_BYTES);
+	} while (ret == VMF_PROBE && bytes <= PROBE_BYTES &&
+		 vmf_clock_ns() < end);
 	if (ret < 0)
 		return ret;
+	if (ret != VMF_PROBE_END && vmf_clock_ns() >= end)
+		return vmf_error_set(&session->error, -ETIMEDOUT,
+				     "the source takes more than %u seconds to measure the network",
+				     session->params->timeout + 1);
 	if (ret != VMF_PROBE_END)
 		return vmf_error_set(&session->error, -EPROTO,
 				     "the source sends more than %u bytes to measure the network",
