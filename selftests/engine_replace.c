@@ -162,7 +162,7 @@ TEST_F(replace, again_and_again)
 		usleep(rand() % 8000);
 		break_it(self->sock[id], rand());
 		ret = replace_channel(&self->source, &self->destination, id,
-			      self->sock[id], BUFFER);
+				      self->sock[id], BUFFER);
 	}
 	TH_LOG("%u times", times - 1);
 	ASSERT_LE(0, ret);
@@ -179,7 +179,7 @@ TEST_F(replace, at_the_beginning)
 		shutdown(self->sock[id][1], SHUT_RDWR);
 		engine_start(&self->source.channel[id]);
 		ASSERT_EQ(0, replace_channel(&self->source, &self->destination, id,
-				     self->sock[id], BUFFER));
+					     self->sock[id], BUFFER));
 	}
 	ASSERT_TRUE(all_is_there(&self->source, &self->destination, self->to,
 				 self->data));
@@ -220,7 +220,7 @@ TEST_F(replace, reading_ends)
 
 	engine_start_all(&self->source);
 	ASSERT_EQ(0, replace_channel(&self->source, &self->destination, 0,
-			     self->sock[0], BUFFER));
+				     self->sock[0], BUFFER));
 	ASSERT_TRUE(all_is_there(&self->source, &self->destination, self->to,
 				 self->data));
 }
@@ -246,19 +246,19 @@ TEST_F(replace, refusals)
 	ASSERT_EQ(0, replace_give_up(&self->source, 0));
 	ASSERT_TRUE(replace_wait_lost(&self->source, 0, &status));
 	EXPECT_EQ(-ENODATA, replace_hand_over_soon(&self->source, pair[0], 0,
-					   status.packets + 2));
+						   status.packets + 2));
 	ASSERT_TRUE(replace_wait_lost(&self->destination, 0, &status));
 	EXPECT_EQ(-EINVAL, replace_hand_over(&self->destination, pair[1], 0, 1));
 	shutdown(pair[0], SHUT_RDWR);
 	EXPECT_EQ(-ENOTCONN, replace_hand_over(&self->source, pair[0], 0,
-				       status.packets));
+					       status.packets));
 	/* what is refused is nobody's */
 	close(pair[0]);
 	close(pair[1]);
 	ASSERT_EQ(0, testing_other_net());
 	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
 	EXPECT_EQ(-EXDEV, replace_hand_over(&self->source, pair[0], 0,
-				    status.packets));
+					    status.packets));
 	close(pair[0]);
 	close(pair[1]);
 	EXPECT_EQ(0, engine_cancel(self->source.fd));
@@ -314,7 +314,7 @@ TEST_F(replace, after_the_end)
 	for (id = 0; id < variant->channels && !ret; id++) {
 		shutdown(self->sock[id][1], SHUT_RDWR);
 		ret = replace_channel(&self->source, &self->destination, id,
-			      self->sock[id], BUFFER);
+				      self->sock[id], BUFFER);
 	}
 	/* the destination may have had it all, but for the first one */
 	EXPECT_LT(ret, id);
@@ -497,7 +497,7 @@ TEST(read_by_user_space)
 	ASSERT_TRUE(replace_wait_lost(&engine, 0, &status));
 	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
 	EXPECT_EQ(-ENODATA, replace_hand_over_soon(&engine, pair[0], 0,
-					   status.packets));
+						   status.packets));
 	EXPECT_EQ(0, engine_cancel(engine.fd));
 	EXPECT_EQ(-ECANCELED, answer_join(&answer));
 	munmap(map, ENGINE_PACKET);
