@@ -380,19 +380,26 @@ TEST_F(arcs, race_with_root)
 	close(reset);
 }
 
-/* Who lets a device run is told if root has taken its state away meanwhile. */
-TEST_F(arcs, reset_in_stop)
+/* Who lets a device run is told if root has taken its state away, but not of what it did. */
+TEST_F(arcs, reset_while_stopped)
 {
+	static const uint32_t states[] = {
+		VFIO_DEVICE_STATE_STOP, VFIO_DEVICE_STATE_RUNNING_P2P,
+	};
 	int reset = open_sysfs(&self->dev, "reset", O_WRONLY);
 
 	ASSERT_LE(0, reset);
-	ASSERT_EQ(0, vfio_mig_set_state(&self->dev, VFIO_DEVICE_STATE_STOP, NULL));
-	ASSERT_EQ(1, write(reset, "1", 1));
-	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(&self->dev));
-	EXPECT_EQ(-EIO, vfio_mig_set_state(&self->dev, VFIO_DEVICE_STATE_RUNNING, NULL));
-	EXPECT_EQ(0, vfio_mig_set_state(&self->dev, VFIO_DEVICE_STATE_STOP, NULL));
-	ASSERT_EQ(0, vfio_device_reset(&self->dev));
-	EXPECT_EQ(0, vfio_mig_set_state(&self->dev, VFIO_DEVICE_STATE_RUNNING, NULL));
+	for (unsigned int i = 0; i < 2; i++) {
+		ASSERT_EQ(0, vfio_mig_set_state(&self->dev, states[i], NULL));
+		ASSERT_EQ(1, write(reset, "1", 1));
+		EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(&self->dev));
+		EXPECT_EQ(-EIO, vfio_mig_set_state(&self->dev, VFIO_DEVICE_STATE_RUNNING, NULL));
+		EXPECT_EQ(0, vfio_mig_set_state(&self->dev, states[i], NULL));
+		ASSERT_EQ(0, vfio_device_reset(&self->dev));
+		EXPECT_EQ(0, vfio_mig_set_state(&self->dev, states[i], NULL));
+		ASSERT_EQ(0, vfio_device_reset_hot(&self->dev));
+		EXPECT_EQ(0, vfio_mig_set_state(&self->dev, VFIO_DEVICE_STATE_RUNNING, NULL));
+	}
 	close(reset);
 }
 

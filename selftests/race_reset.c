@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <linux/pci_regs.h>
 
 #include "harness.h"
@@ -31,20 +30,13 @@ static int reset_by_user(struct vfio_device *dev)
  */
 static int reset_hot(struct vfio_device *dev)
 {
-	struct {
-		struct vfio_pci_hot_reset head;
-		int32_t group;
-	} reset = { .group = dev->group };
 	uint64_t end = engine_now() + BUSY_NS;
+	int ret;
 
-	reset.head.argsz = sizeof(reset);
-	/* an iommufd's device shows by itself whose it is */
-	reset.head.count = dev->container.iommufd ? 0 : 1;
-	do {
-		if (!ioctl(dev->fd, VFIO_DEVICE_PCI_HOT_RESET, &reset))
-			return 0;
-	} while (errno == EBUSY && engine_now() < end);
-	return -errno;
+	do
+		ret = vfio_device_reset_hot(dev);
+	while (ret == -EBUSY && engine_now() < end);
+	return ret;
 }
 
 static int write_sysfs(struct vfio_device *dev, const char *name)

@@ -283,6 +283,20 @@ int vfio_device_reset(struct vfio_device *dev)
 	return ioctl(dev->fd, VFIO_DEVICE_RESET) ? -errno : 0;
 }
 
+/* Of a device that is alone on its bus */
+int vfio_device_reset_hot(struct vfio_device *dev)
+{
+	struct {
+		struct vfio_pci_hot_reset head;
+		int32_t group;
+	} reset = { .group = dev->group };
+
+	reset.head.argsz = sizeof(reset);
+	/* an iommufd's device shows by itself whose it is */
+	reset.head.count = dev->container.iommufd ? 0 : 1;
+	return ioctl(dev->fd, VFIO_DEVICE_PCI_HOT_RESET, &reset) ? -errno : 0;
+}
+
 /* NULL and errno if the region cannot be mapped */
 void *vfio_region_map(struct vfio_device *dev, unsigned int index)
 {

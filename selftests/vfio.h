@@ -116,6 +116,7 @@ int vfio_device_open(struct vfio_device *dev, struct vfio_container *container,
 		     const char *bdf);
 void vfio_device_close(struct vfio_device *dev);
 int vfio_device_reset(struct vfio_device *dev);
+int vfio_device_reset_hot(struct vfio_device *dev);
 
 void *vfio_region_map(struct vfio_device *dev, unsigned int index);
 int vfio_region_read(struct vfio_device *dev, unsigned int index,

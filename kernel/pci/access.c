@@ -203,6 +203,19 @@ ssize_t qvp_access_write(struct vfio_device *vdev, const char __user *buf,
 	return ret;
 }
 
+/* A hot reset takes all devices of the set, and those that are open are the user's. */
+static void sync_set(struct vfio_device *vdev)
+{
+	struct vfio_device_set *set = vdev->dev_set;
+	struct vfio_device *other;
+
+	mutex_lock(&set->lock);
+	list_for_each_entry(other, &set->device_list, dev_set_list)
+		if (other->ops == vdev->ops && other->open_count)
+			qvp_migrate_sync(qvp_from_vfio(other));
+	mutex_unlock(&set->lock);
+}
+
 /**
  * qvp_access_ioctl - ioctl() of the device fd, except VFIO_DEVICE_FEATURE
  * @vdev: the device
@@ -221,9 +234,10 @@ long qvp_access_ioctl(struct vfio_device *vdev, unsigned int cmd,
 	if (cmd == VFIO_DEVICE_IOEVENTFD)
 		return -ENOTTY;
 	ret = vfio_pci_core_ioctl(vdev, cmd, arg);
-	if (!ret &&
-	    (cmd == VFIO_DEVICE_RESET || cmd == VFIO_DEVICE_PCI_HOT_RESET))
+	if (!ret && cmd == VFIO_DEVICE_RESET)
 		qvp_migrate_sync(qvp_from_vfio(vdev));
+	if (!ret && cmd == VFIO_DEVICE_PCI_HOT_RESET)
+		sync_set(vdev);
 	return ret;
 }
 

@@ -31,8 +31,10 @@ static int log_start(struct vfio_device *vdev, struct rb_root_cached *ranges,
 static int log_stop(struct vfio_device *vdev)
 {
 	struct qvp_device *q = qvp_from_vfio(vdev);
+	int ret = mutex_lock_killable(&q->state_lock);
 
-	mutex_lock(&q->state_lock);
+	if (ret)
+		return ret;
 	q->logging = false;
 	mutex_unlock(&q->state_lock);
 	return 0;

@@ -43,7 +43,8 @@ static void catch_up(struct qvp_device *q)
 	up_read(&q->chunk_lock);
 	if (resets == q->resets_seen)
 		return;
-	if (q->session || q->state == VFIO_DEVICE_STATE_STOP)
+	if (q->session || q->state == VFIO_DEVICE_STATE_STOP ||
+	    q->state == VFIO_DEVICE_STATE_RUNNING_P2P)
 		q->lost = true;
 	qvp_session_end(q);
 	WRITE_ONCE(q->resets_seen, resets);
@@ -129,7 +130,8 @@ void qvp_migrate_lost(struct qvp_device *q)
  */
 void qvp_migrate_sync(struct qvp_device *q)
 {
-	lock(q);
+	if (lock_killable(q))
+		return;
 	q->lost = false;
 	unlock(q);
 }
@@ -276,8 +278,8 @@ static struct file *migration_set_state(struct vfio_device *vdev,
 		if (filp)
 			fput(filp);
 		filp = ERR_PTR(-EIO);
+		q->lost = false;
 	}
-	q->lost = false;
 	unlock(q);
 	return filp;
 }

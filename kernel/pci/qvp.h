@@ -114,7 +114,7 @@ struct qvp_pass {
  * @state_lock: see below
  * @state: the migration state
  * @session: the session of PRE_COPY, STOP_COPY or RESUMING, else NULL
- * @lost: a reset has ended a session, or the rest in STOP, and the user was not told
+ * @lost: a reset has ended a session, STOP or RUNNING_P2P, and the user was not told
  * @logging: the user wants to hear of DMA
  * @resets: grows when a reset begins and when it is over, odd between them,
  *	and when the device is lost
