@@ -66,6 +66,21 @@ failures() {
 	ok $? "--max-rounds without --live"
 }
 
+# A guest that runs does not notice that there was no room for a round.
+unnoticed() {
+	watch_states && mount -t tmpfs -o size=600k small "$work/small" ||
+		{ skip "two devices and a full disk" "no tmpfs, or no dynamic debug"; return; }
+	whole=$store store=$work/small/store
+	echo before >"$store"
+	dst_status=0 dst_log=
+	keep --
+	ended 3 0 && runs src && [ "$(cat "$store")" = before ] &&
+		steps src | grep -q "^PRE_COPY RUNNING" && ! steps src | grep -q RUNNING_P2P
+	result $? "two devices and a full disk: both run on"
+	umount "$work/small"
+	store=$whole
+}
+
 echo "TAP version 13"
 lib_setup
 pairs ivshmem-1m || skip_all "no pair of ivshmem-1m"
@@ -82,6 +97,7 @@ failures
 if pairs ivshmem-1m bochs; then
 	kept "two devices" 1 -- --channels 2
 	kept "two devices, a thread" 1 -- --channels 1 --downtime-limit 0 --max-rounds 4
+	unnoticed
 else
 	skip "two devices" "no pairs"
 fi

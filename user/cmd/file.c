@@ -387,6 +387,17 @@ static bool take_back(const struct file_job *job, struct file_target *target,
 	return ret || !half;
 }
 
+/* Its VM stands still, and may see that it comes back by way of RUNNING_P2P. */
+static bool was_stopped(const struct file_target *target)
+{
+	uint32_t state;
+
+	return target->before == VFIO_DEVICE_STATE_RUNNING &&
+	       (vmf_device_get_state(target->fd, &state) ||
+		(state != VFIO_DEVICE_STATE_RUNNING &&
+		 state != VMF_STATE_PRE_COPY));
+}
+
 static enum vmf_outcome roll_back(struct file_job *job)
 {
 	struct file_target *past = job->target + job->targets, *target;
@@ -394,7 +405,7 @@ static enum vmf_outcome roll_back(struct file_job *job)
 
 	/* A device that runs again may use its peers: they answer from here. */
 	for (target = job->target; job->targets > 1 && target < past; target++)
-		if (target->before == VFIO_DEVICE_STATE_RUNNING)
+		if (was_stopped(target))
 			lost |= take_back(job, target,
 					  VFIO_DEVICE_STATE_RUNNING_P2P);
 	for (target = job->target; target < past; target++) {
