@@ -6,7 +6,8 @@
  * protocol up to one message, which it changes; then it says no more.  Devices
  * and engine are stand-ins that do nothing, so that neither a module nor root
  * is needed.  The stand-ins also tell when it is the peer's turn, so that one
- * seed gives the same bytes each time.  Only COMMIT comes from a thread.
+ * seed gives the same bytes each time.  Only COMMIT comes from a thread, and who never
+ * says HELLO.
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -70,8 +71,9 @@ struct hostile hostile = { .listener = -1, .peer = -1 };
 static uint64_t random_state = 1;
 static unsigned int section;	/* the peer's next SECTION */
 static struct sockaddr_in address = { .sin_family = AF_INET };
-static pthread_t committer;
-static bool commits;		/* @committer is there */
+static pthread_t speaker;
+static bool speaks;		/* @speaker is there */
+static bool no_hello;
 static unsigned int outcomes[VMF_LOST + 1];
 
 static struct {
@@ -369,6 +371,32 @@ static void *say_commit(void *arg)
 	return arg;
 }
 
+/* Never says HELLO, but that it comes forward: as long as somebody listens, or 3 timeouts */
+static void *come_forward(void *arg)
+{
+	unsigned int i;
+
+	for (i = 0; i < 3 * 4 * VMF_MIN_TIMEOUT; i++) {
+		build(VMF_HEARTBEAT);
+		set_u32(HEADER, 0);
+		set_u32(HEADER + 4, i);
+		if (send(hostile.peer, out.bytes, out.size, MSG_NOSIGNAL) < 0)
+			return arg;
+		/* it takes some to be heard at all */
+		if (i * out.size > VMF_LISTENER_HEAD)
+			usleep(250000);
+	}
+	snprintf(hostile.problem, sizeof(hostile.problem),
+		 "a stranger keeps it for ever");
+	shutdown(hostile.peer, SHUT_WR);
+	return arg;
+}
+
+static void speak(void *(*what)(void *))
+{
+	speaks = !pthread_create(&speaker, NULL, what, NULL);
+}
+
 static int event(void *opaque, enum vmf_event event, const char *text)
 {
 	unsigned int i;
@@ -382,6 +410,10 @@ static int event(void *opaque, enum vmf_event event, const char *text)
 	case VMF_EVENT_LISTENING:
 		address.sin_port = htons(atoi(strrchr(text, ':') + 1));
 		hostile.peer = dial();
+		if (no_hello) {
+			speak(come_forward);
+			break;
+		}
 		hostile_say(VMF_HELLO);
 		knock_again();
 		break;
@@ -398,8 +430,7 @@ static int event(void *opaque, enum vmf_event event, const char *text)
 		break;
 	case VMF_EVENT_LOADED:
 		if (!hostile.sending) {
-			if (!pthread_create(&committer, NULL, say_commit, NULL))
-				commits = true;
+			speak(say_commit);
 			break;
 		}
 		hostile_say(VMF_COMMITTED);
@@ -463,9 +494,9 @@ static bool transfer(unsigned int change_at)
 		vmf_send(&params, &report);
 	else
 		vmf_recv(&params, &report);
-	if (commits)
-		pthread_join(committer, NULL);
-	commits = false;
+	if (speaks)
+		pthread_join(speaker, NULL);
+	speaks = false;
 	close(hostile.peer);
 	for (unsigned int i = 0; i < CHANNELS; i++)
 		if (hostile.channels[i] >= 0)
@@ -532,6 +563,15 @@ static bool urgent_is_dropped(void)
 	return !left;
 }
 
+static bool stranger_is_dropped(void)
+{
+	no_hello = true;
+	if (!transfer(TO_RECV))
+		printf("recv: %s\n", hostile.problem);
+	no_hello = false;
+	return !*hostile.problem;
+}
+
 int main(int argc, char **argv)
 {
 	random_state = argc > 1 ? strtoull(argv[1], NULL, 0) | 1 : 1;
@@ -542,5 +582,6 @@ int main(int argc, char **argv)
 		perror("listening");
 		return 1;
 	}
-	return !urgent_is_dropped() || !run(false, TO_RECV) || !run(true, TO_SEND);
+	return !urgent_is_dropped() || !stranger_is_dropped() ||
+	       !run(false, TO_RECV) || !run(true, TO_SEND);
 }

@@ -377,7 +377,7 @@ static int stream(struct destination *dst)
 	return compare(dst);
 }
 
-/* From `loaded` on only the source's word decides what becomes of this end. */
+/* Once LOADED is on its way only the source's word decides what becomes of this end. */
 static int load(struct destination *dst)
 {
 	struct vmf_session *session = dst->session;

@@ -113,6 +113,12 @@ static int lost(struct vmf_session *session, int ret)
 	return 0;
 }
 
+/* Who has not said HELLO could keep the port from its source. */
+static bool is_stranger(const struct vmf_session *session)
+{
+	return !session->agreed && session->role == VFIO_MULTIFD_RECV;
+}
+
 /*
  * As long as the peer comes forward this end has patience, and a little more
  * than the peer itself: whoever is stuck is to give up first, and say why.
@@ -125,7 +131,7 @@ static int take_heartbeat(struct vmf_session *session)
 
 	if (steps > session->peer_steps) {
 		session->peer_steps = steps;
-		if (session->stage < VMF_STAGE_LOADED)
+		if (session->stage < VMF_STAGE_LOADED && !is_stranger(session))
 			session->step_ns = vmf_clock_ns() + 2 * HEARTBEAT_NS;
 	}
 	return vmf_message_end(&session->in, &session->error);
