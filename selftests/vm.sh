@@ -120,7 +120,7 @@ make_initrd() {
 splat='Oops|BUG:|kernel BUG at|WARNING:|Call Trace|Kernel panic|KASAN|UBSAN'
 splat="$splat|general protection fault|INFO: (task|rcu|possible|trying)"
 splat="$splat|detected stalls|soft lockup|refcount_t:|suspicious RCU"
-splat="$splat|kmemleak: [0-9]+ new|unregister_netdevice: waiting"
+splat="$splat|kmemleak: [0-9]+ objects stay|unregister_netdevice: waiting"
 
 # Reports what the kernel complained about, if it did: the first of each test.
 check_log() {
