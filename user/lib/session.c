@@ -19,6 +19,8 @@
 
 #define HEARTBEAT_NS	VMF_NS_PER_S
 #define PROGRESS_NS	(200 * VMF_NS_PER_MS)
+/* Messages that wait behind a process that was stopped: one a second, for the longest timeout */
+#define MOST_WAITING	(VMF_MAX_TIMEOUT + 100)
 
 enum { SOCK, ENGINE, CANCEL, OWN_FDS };
 
@@ -600,9 +602,10 @@ int vmf_session_wait(struct vmf_session *session, const struct vmf_wait *wait)
 int vmf_session_hear_rest(struct vmf_session *session, const char *what)
 {
 	struct pollfd fd = { .fd = session->sock, .events = POLLIN };
+	unsigned int left = MOST_WAITING;
 	int ret = 0;
 
-	while (ret >= 0 && poll(&fd, 1, 0) > 0)
+	while (ret >= 0 && left-- && poll(&fd, 1, 0) > 0)
 		ret = vmf_session_wait(session, &(struct vmf_wait){
 			.what = what,
 			.until = vmf_clock_ns(),
