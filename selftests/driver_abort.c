@@ -291,4 +291,59 @@ TEST_F(load, stalled_writer)
 	EXPECT_WORKS();
 }
 
+struct device_writer {
+	struct vfio_device *dev;
+	const void *data;
+	size_t len;
+	int ret;
+};
+
+static void *run_device_writer(void *arg)
+{
+	struct device_writer *writer = arg;
+
+	writer->ret = vfio_region_write(writer->dev, writer->dev->kind->memory,
+					0, writer->data, writer->len);
+	return NULL;
+}
+
+static void *run_stop(void *arg)
+{
+	int fd = -1;
+
+	vfio_mig_set_state(arg, VFIO_DEVICE_STATE_STOP_COPY, &fd);
+	if (fd >= 0)
+		close(fd);
+	return NULL;
+}
+
+/* A stop waits for who writes to the device, a reset does not. */
+TEST_F(load, reset_while_writing)
+{
+	uint8_t page[PAIR_PAGE] = {};
+	struct uffdio_copy fill = { .src = (uintptr_t)page, .len = PAIR_PAGE };
+	struct device_writer writer = { .dev = self->target, .len = 16 };
+	pthread_t thread, stop;
+	uint8_t *stall;
+	int uffd;
+
+	stall = make_stall(&uffd);
+	if (!stall)
+		SKIP(return, "no userfaultfd");
+	writer.data = stall + PAIR_PAGE - 8;
+	ASSERT_EQ(0, pthread_create(&thread, NULL, run_device_writer, &writer));
+	usleep(100000);
+	ASSERT_EQ(0, pthread_create(&stop, NULL, run_stop, self->target));
+	usleep(100000);
+	EXPECT_EQ(0, vfio_device_reset(self->target));
+	EXPECT_EQ(0, vfio_device_reset_hot(self->target));
+	fill.dst = (uintptr_t)stall + PAIR_PAGE;
+	ASSERT_EQ(0, ioctl(uffd, UFFDIO_COPY, &fill));
+	pthread_join(thread, NULL);
+	pthread_join(stop, NULL);
+	EXPECT_EQ(0, writer.ret);
+	ASSERT_EQ(0, vfio_device_reset(self->target));
+	EXPECT_WORKS();
+}
+
 TEST_HARNESS_MAIN

@@ -204,7 +204,7 @@ ssize_t qvp_access_write(struct vfio_device *vdev, const char __user *buf,
 }
 
 /* A hot reset takes all devices of the set, and those that are open are the user's. */
-static void sync_set(struct vfio_device *vdev)
+static void reset_set_known(struct vfio_device *vdev)
 {
 	struct vfio_device_set *set = vdev->dev_set;
 	struct vfio_device *other;
@@ -212,7 +212,7 @@ static void sync_set(struct vfio_device *vdev)
 	mutex_lock(&set->lock);
 	list_for_each_entry(other, &set->device_list, dev_set_list)
 		if (other->ops == vdev->ops && other->open_count)
-			qvp_migrate_sync(qvp_from_vfio(other));
+			qvp_migrate_reset_known(qvp_from_vfio(other));
 	mutex_unlock(&set->lock);
 }
 
@@ -235,9 +235,9 @@ long qvp_access_ioctl(struct vfio_device *vdev, unsigned int cmd,
 		return -ENOTTY;
 	ret = vfio_pci_core_ioctl(vdev, cmd, arg);
 	if (!ret && cmd == VFIO_DEVICE_RESET)
-		qvp_migrate_sync(qvp_from_vfio(vdev));
+		qvp_migrate_reset_known(qvp_from_vfio(vdev));
 	if (!ret && cmd == VFIO_DEVICE_PCI_HOT_RESET)
-		sync_set(vdev);
+		reset_set_known(vdev);
 	return ret;
 }
 

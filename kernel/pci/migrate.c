@@ -41,11 +41,14 @@ static void catch_up(struct qvp_device *q)
 	resets = atomic_read(&q->resets);
 	failed = q->failed;
 	up_read(&q->chunk_lock);
+	if (resets == READ_ONCE(q->resets_known))
+		q->lost = false;
+	else if (resets != q->resets_seen &&
+		 (q->session || q->state == VFIO_DEVICE_STATE_STOP ||
+		  q->state == VFIO_DEVICE_STATE_RUNNING_P2P))
+		q->lost = true;
 	if (resets == q->resets_seen)
 		return;
-	if (q->session || q->state == VFIO_DEVICE_STATE_STOP ||
-	    q->state == VFIO_DEVICE_STATE_RUNNING_P2P)
-		q->lost = true;
 	qvp_session_end(q);
 	WRITE_ONCE(q->resets_seen, resets);
 	set_state(q, failed ? VFIO_DEVICE_STATE_ERROR :
@@ -125,15 +128,14 @@ void qvp_migrate_lost(struct qvp_device *q)
 }
 
 /**
- * qvp_migrate_sync - the user has reset the device, and knows
+ * qvp_migrate_reset_known - the user has reset the device, and knows
  * @q: the device
+ *
+ * Context: any.  Who holds state_lock may wait for the user.
  */
-void qvp_migrate_sync(struct qvp_device *q)
+void qvp_migrate_reset_known(struct qvp_device *q)
 {
-	if (lock_killable(q))
-		return;
-	q->lost = false;
-	unlock(q);
+	WRITE_ONCE(q->resets_known, atomic_read(&q->resets));
 }
 
 /**
@@ -270,8 +272,9 @@ static struct file *migration_set_state(struct vfio_device *vdev,
 		filp = ret ? ERR_PTR(ret) : step(q, next);
 	}
 	/*
-	 * Who takes a device from RESUMING to STOP, or lets it run, must not be told
-	 * that it has its state when root has reset it meanwhile.
+	 * Who takes a device from RESUMING to STOP must not be told that it has its
+	 * state when root has reset it meanwhile.  Of one that runs that can come at
+	 * any time.
 	 */
 	catch_up(q);
 	if (q->lost && !IS_ERR(filp)) {

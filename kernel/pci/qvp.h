@@ -7,6 +7,7 @@
  *
  * Lock order, outermost first:
  *	carry_lock, cursor_lock		a session's; user memory is touched
+ *	vfio_device_set.lock		the core's; open and close hold it
  *	state_lock			no user memory from here on
  *	write_gate			held for reading, user memory is touched
  *	vfio_pci_core_device.memory_lock
@@ -121,6 +122,7 @@ struct qvp_pass {
  * @failed: no reset has come since the device was lost; protected by
  *	@chunk_lock, as changes of @resets are
  * @resets_seen: what @resets was when @state and @session were last right
+ * @resets_known: what @resets was after the user's last reset
  * @write_gate: see below
  * @frozen: users must not write to BARs; protected by memory_lock
  * @decoding: grows when memory decoding is turned on against the user's will and
@@ -152,6 +154,7 @@ struct qvp_device {
 	atomic_t resets;
 	bool failed;
 	int resets_seen;
+	int resets_known;
 	/* Held for reading by write() to a BAR: @frozen is set without any */
 	struct rw_semaphore write_gate;
 	bool frozen;
@@ -190,7 +193,7 @@ void qvp_migrate_start_over(struct qvp_device *q);
 void qvp_migrate_reset_prepare(struct qvp_device *q);
 void qvp_migrate_reset_done(struct qvp_device *q);
 void qvp_migrate_lost(struct qvp_device *q);
-void qvp_migrate_sync(struct qvp_device *q);
+void qvp_migrate_reset_known(struct qvp_device *q);
 int qvp_migrate_in_precopy(struct qvp_session *s);
 
 struct file *qvp_session_begin(struct qvp_device *q, struct qvp_session *s,
