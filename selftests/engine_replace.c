@@ -235,6 +235,7 @@ TEST_F(replace, refusals)
 	EXPECT_EQ(-EBUSY, replace_hand_over(&self->destination, pair[1], 0, 0));
 	EXPECT_EQ(-ENOENT, replace_hand_over(&self->source, pair[0], CHANNELS, 0));
 	EXPECT_EQ(-ENOENT, replace_give_up(&self->source, CHANNELS));
+	EXPECT_EQ(-EBADF, replace_hand_over(&self->source, -EAGAIN, 0, 0));
 	EXPECT_EQ(-EBADF, replace_hand_over(&self->source, 1000, 0, 0));
 	EXPECT_EQ(-ENOTSOCK, replace_hand_over(&self->source, self->from, 0, 0));
 	EXPECT_EQ(-EBUSY, replace_hand_over(&self->source, self->sock[0][0], 0, 0));
@@ -321,6 +322,45 @@ TEST_F(replace, after_the_end)
 	ASSERT_LE(0, ret);
 	ASSERT_TRUE(all_is_there(&self->source, &self->destination, self->to,
 				 self->data));
+}
+
+/* A source that is DONE sends again by channel 0, to a peer that does not read. */
+static void send_again(struct __test_metadata *_metadata, struct engine *source,
+		       struct engine *destination, int sock[2])
+{
+	struct vfio_multifd_channel_status status;
+	int size = 16 << 20, pair[2];
+
+	setsockopt(sock[0], SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));
+	engine_start(&source->channel[0]);
+	ASSERT_TRUE(engine_wait_state(source->fd, VFIO_MULTIFD_STATE_DONE));
+	ASSERT_EQ(0, engine_join(&source->channel[0]));
+	shutdown(sock[1], SHUT_RDWR);
+	engine_start(&destination->channel[0]);
+	ASSERT_TRUE(replace_wait_lost(destination, 0, &status));
+	ASSERT_EQ(0, engine_tcp_pair(pair, BUFFER));
+	ASSERT_EQ(0, replace_hand_over(source, pair[0], 0, status.packets));
+	close(pair[0]);
+	source->channel[0].sock = pair[1];
+	engine_start(&source->channel[0]);
+	ASSERT_TRUE(engine_wait_one_asleep(&source->channel[0]));
+}
+
+TEST_F(replace, cancelled_after_the_end)
+{
+	send_again(_metadata, &self->source, &self->destination, self->sock[0]);
+	ASSERT_EQ(0, engine_cancel(self->source.fd));
+	EXPECT_EQ(0, engine_join(&self->source.channel[0]));
+	/* and not once more */
+	EXPECT_EQ(0, engine_run(self->source.fd, 0));
+}
+
+TEST_F(replace, closed_after_the_end)
+{
+	send_again(_metadata, &self->source, &self->destination, self->sock[0]);
+	close(self->source.fd);
+	self->source.fd = -1;
+	EXPECT_EQ(0, engine_join(&self->source.channel[0]));
 }
 
 static void nothing(int signal)

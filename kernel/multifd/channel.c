@@ -132,6 +132,7 @@ static int start(struct vmfd_transfer *tr, struct vmfd_channel *ch)
 	 * another connection has lost.
 	 */
 	if (ret == VMFD_DONE && tr->role == VFIO_MULTIFD_SEND &&
+	    !tr->cancelled &&
 	    (ch->phase == VMFD_PHASE_INIT || ch->phase == VMFD_PHASE_AGAIN ||
 	     ch->phase == VMFD_PHASE_AGAIN_DATA))
 		ret = 0;

@@ -79,7 +79,7 @@ int vmfd_device_add(struct vmfd_transfer *tr, struct vfio_multifd_device *arg)
 	dev->pre_copy = arg->flags & VFIO_MULTIFD_DEVICE_PRE_COPY;
 	dev->last_idx = VFIO_MULTIFD_NO_INDEX;
 	dev->instance_id = arg->instance_id;
-	/* strscpy_pad(): the name is compared and sent with its padding. */
+	/* strscpy_pad(): the name is sent with its padding. */
 	strscpy_pad(dev->idstr, arg->idstr, sizeof(dev->idstr));
 
 	ret = -EBADF;

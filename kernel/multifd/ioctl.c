@@ -407,7 +407,8 @@ static int vmfd_open(struct inode *inode, struct file *file)
 /*
  * A thread in RUN_CHANNEL holds the file, so release() would not come while it
  * runs.  The opener's close, or its end, must end the transfer all the same;
- * its mm may be gone by then, its file table tells who it is.
+ * its mm may be gone by then, its file table tells who it is.  What a source
+ * that is DONE has in its sockets they deliver.
  */
 static int vmfd_flush(struct file *file, fl_owner_t owner)
 {

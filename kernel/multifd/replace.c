@@ -187,6 +187,26 @@ static int give_up(struct vmfd_transfer *tr, u32 id)
 	return 0;
 }
 
+/**
+ * vmfd_replace_end - have a source that is DONE send nothing again
+ * @tr: the transfer, not locked; it is cancelled
+ *
+ * What is in its sockets they deliver.
+ */
+void vmfd_replace_end(struct vmfd_transfer *tr)
+{
+	bool running;
+	u32 id;
+
+	for (id = 0; id < tr->nr_channels; id++) {
+		mutex_lock(&tr->lock);
+		running = tr->channels[id] && tr->channels[id]->running;
+		mutex_unlock(&tr->lock);
+		if (running)
+			give_up(tr, id);
+	}
+}
+
 /* Of a source that is DONE no thread may be on its way out. */
 static bool is_parked(const struct vmfd_channel *ch)
 {
@@ -243,7 +263,7 @@ int vmfd_replace_channel(struct vmfd_transfer *tr,
 	struct socket *sock;
 	int ret;
 
-	if (arg->fd < 0)
+	if (arg->fd == -1)
 		return arg->packets ? -EINVAL : give_up(tr, arg->id);
 	sock = sockfd_lookup(arg->fd, &ret);
 	if (!sock)

@@ -305,10 +305,17 @@ int vmfd_transfer_fail(struct vmfd_transfer *tr, const struct vmfd_channel *ch,
  */
 void vmfd_transfer_cancel(struct vmfd_transfer *tr)
 {
-	vmfd_transfer_fail(tr, NULL, &(struct vmfd_error) {
+	static const struct vmfd_error error = {
 		.err = -ECANCELED,
 		.reason = VFIO_MULTIFD_REASON_CANCELLED,
-	});
+	};
+
+	mutex_lock(&tr->lock);
+	tr->cancelled = true;
+	if (!vmfd_transfer_over(tr))
+		fail(tr, NULL, &error);
+	vmfd_transfer_unlock(tr);
+	vmfd_replace_end(tr);
 }
 
 /**

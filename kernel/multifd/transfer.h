@@ -32,8 +32,8 @@ struct vmfd_hold {
 };
 
 /*
- * A packet's worth of own pages.  More packets can take turns, each with pages of its
- * own: then those of the last ones are with the socket meanwhile.
+ * A packet's worth of own pages, and others for when these are with the socket: where
+ * user space has them mapped packets take turns, elsewhere page by page.
  */
 struct vmfd_buffer {
 	struct page **pages;	/* whose turn it is */
@@ -206,6 +206,7 @@ struct vmfd_transfer {
 	u64 bytes;
 	u64 packets;
 	bool let_go;		/* of the sockets, after the end */
+	bool cancelled;		/* nothing is sent again */
 	u64 events;		/* changes that poll() tells of */
 	u64 events_seen;
 
@@ -305,6 +306,7 @@ bool vmfd_replace_read_on(struct vmfd_channel *ch);
 int vmfd_replace_lost(struct vmfd_channel *ch);
 int vmfd_replace_wait(struct vmfd_channel *ch);
 bool vmfd_replace_needed(const struct vmfd_channel *ch);
+void vmfd_replace_end(struct vmfd_transfer *tr);
 int vmfd_replace_channel(struct vmfd_transfer *tr,
 			 const struct vfio_multifd_replace *arg);
 

@@ -212,9 +212,6 @@ void vmf_engine_close(struct vmf_engine *engine)
 
 	/* Each thread is in the engine, or in a driver that it was sent to. */
 	vmf_engine_cancel(engine);
-	/* A source that is done may be sending again, to a peer that does not read. */
-	for (i = 0; i < engine->channels; i++)
-		vmf_engine_give_up_channel(engine, engine->channel[i].id);
 	for (i = 0; engine->foreigners && i < engine->channels; i++)
 		pthread_cancel(engine->channel[i].thread);
 	/* What a thread that never comes back uses has to stay. */
@@ -356,16 +353,19 @@ int vmf_engine_replace_channel(struct vmf_engine *engine, int fd, uint32_t id,
 				     "more than %u connections were lost",
 				     MAX_REPLACED);
 	/* A source that is done has threads that are about to end. */
-	do {
-		ret = ioctl(engine->fd, VFIO_MULTIFD_REPLACE_CHANNEL, &arg);
-	} while (ret < 0 && errno == EBUSY && vmf_clock_ns() < deadline &&
-		 !usleep(1000));
-	if (ret < 0)
-		return vmf_error_set(error, -errno,
+	for (;;) {
+		ret = ioctl(engine->fd, VFIO_MULTIFD_REPLACE_CHANNEL, &arg) < 0 ?
+		      -errno : 0;
+		if (ret != -EBUSY || vmf_clock_ns() >= deadline)
+			break;
+		usleep(1000);
+	}
+	if (ret)
+		return vmf_error_set(error, ret,
 				     "another connection for channel %u: %s",
-				     id, errno == ENODATA ?
+				     id, ret == -ENODATA ?
 				     "what was lost cannot be sent again" :
-				     strerror(errno));
+				     strerror(-ret));
 	/* At the destination the thread has waited for it. */
 	return engine->sends ? start_thread(engine, id, error) : 0;
 }

@@ -352,8 +352,8 @@ struct vfio_multifd_run {
  * SET (role SEND, READY or SEALED) is what the device's last packet carries;
  * the transfer waits for it.  GET (role RECV) gives it once the device is
  * done.  Errors: -ENOENT (no such device), -E2BIG (over the limit), -EEXIST
- * (set before), -EAGAIN (not here yet), -ENOSPC (no room), and GET of a transfer
- * that failed: its error.
+ * (set before), -EAGAIN (not here yet), -ENOSPC (no room), and GET of a device that
+ * was not done when the transfer failed: its error.
  */
 struct vfio_multifd_config {
 	__u32 argsz;
@@ -446,7 +446,8 @@ struct vfio_multifd_device_status {
  * Takes no argument (0).  Sockets are shut down and every RUN_CHANNEL returns
  * -ECANCELED; one that is inside a data fd's own read or write does so when that
  * returns, which a signal can hasten.  A transfer that is DONE or FAILED stays
- * so.  Context: any state.
+ * so, and a source that is DONE sends nothing again: RUN_CHANNEL returns 0.
+ * Context: any state.
  */
 #define VFIO_MULTIFD_CANCEL		_IO(VFIO_MULTIFD_IOC, 10)
 
