@@ -125,6 +125,22 @@ by_another_path() {
 	ipv6_again
 }
 
+# Names are looked up before anything moves: who knows them may be out of reach later.
+by_name() {
+	dst_features="--features digest,order-free,replace,pre-copy"
+	echo "$DST6 elsewhere" >"$work/hosts"
+	mount --bind "$work/hosts" /etc/hosts || { skip "a name" "no /etc/hosts"; return; }
+	start_destination -- --listen "[::]:0" --timeout 20
+	start_source --seed=$((seed += 1)) --run-ms=1500 -- --json --max-bandwidth 1M \
+		--connect "$DST4:$listen_port" --channel-address elsewhere
+	wait_for "$work/src.log" "event negotiated"
+	umount /etc/hosts
+	kill_at src dst "[$DST6]"
+	wait_both
+	migrated && nothing_left && [ "$(value replaced)" -ge 1 ]
+	result $? "a name that nobody knows any more: $(value replaced) connections replaced"
+}
+
 # A path that swallows all, and nobody says so: the end comes by the timeout.
 swallowed() {
 	slowly 2mbit
@@ -184,6 +200,7 @@ for harm in "loss 3%" "delay 5ms reorder 25% 50%" "duplicate 10%" "corrupt 1%"; 
 done
 at_once
 by_another_path
+by_name
 swallowed_before
 swallowed
 pairs ivshmem-1m bochs && killed "two devices" digest,order-free,replace,pre-copy negotiated \

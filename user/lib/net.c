@@ -95,6 +95,31 @@ static int resolve(const char *address, const char *port, const char *nowhere,
 	return ret;
 }
 
+int vmf_net_resolve(const char *address, const char *like,
+		    struct addrinfo **list, struct vmf_error *error)
+{
+	const char *host, *port = VMF_DEFAULT_PORT;
+	char *copy;
+	int ret;
+
+	copy = strdup(like ? like : "");
+	if (!copy)
+		return vmf_error_set(error, -ENOMEM, "out of memory");
+	ret = split(copy, &host, &port);
+	if (ret)
+		vmf_error_set(error, ret, "%s: not HOST:PORT", like);
+	else
+		ret = resolve(address, port, NULL, list, error);
+	free(copy);
+	return ret;
+}
+
+void vmf_net_forget(struct addrinfo *list)
+{
+	if (list)
+		freeaddrinfo(list);
+}
+
 void vmf_net_tune(int sock)
 {
 	const int on = 1;
@@ -150,15 +175,11 @@ static int connect_to(const struct sockaddr *addr, socklen_t size,
 	return sock;
 }
 
-static int connect_any(const char *address, const char *port, uint32_t timeout,
-		       int cancel_fd, struct vmf_error *error)
+int vmf_net_connect(const struct addrinfo *list, const char *name,
+		    uint32_t timeout, int cancel_fd, struct vmf_error *error)
 {
-	struct addrinfo *list, *ai;
-	int ret;
-
-	ret = resolve(address, port, NULL, &list, error);
-	if (ret)
-		return ret;
+	const struct addrinfo *ai;
+	int ret = -EHOSTUNREACH;
 
 	for (ai = list; ai; ai = ai->ai_next) {
 		ret = connect_to(ai->ai_addr, ai->ai_addrlen, timeout,
@@ -166,36 +187,22 @@ static int connect_any(const char *address, const char *port, uint32_t timeout,
 		if (ret >= 0 || ret == -ECANCELED)
 			break;
 	}
-	freeaddrinfo(list);
 	if (ret < 0)
-		return vmf_error_set(error, ret, "connecting to %s: %s",
-				     address, strerror(-ret));
+		return vmf_error_set(error, ret, "connecting to %s: %s", name,
+				     strerror(-ret));
 	return ret;
 }
 
-int vmf_net_connect(const char *address, uint32_t timeout, int cancel_fd,
-		    struct vmf_error *error)
-{
-	return connect_any(address, VMF_DEFAULT_PORT, timeout, cancel_fd,
-			   error);
-}
-
-int vmf_net_connect_again(int sock, const char *address, uint32_t timeout,
-			  int cancel_fd, struct vmf_error *error)
+int vmf_net_connect_again(int sock, uint32_t timeout, int cancel_fd,
+			  struct vmf_error *error)
 {
 	struct sockaddr_storage addr = {};
 	socklen_t size = sizeof(addr);
-	char port[8] = VMF_DEFAULT_PORT;
-	int ret = 0;
+	int ret;
 
 	if (getpeername(sock, (struct sockaddr *)&addr, &size) < 0)
 		ret = -errno;
-	if (!ret && address) {
-		getnameinfo((struct sockaddr *)&addr, size, NULL, 0, port,
-			    sizeof(port), NI_NUMERICSERV);
-		return connect_any(address, port, timeout, cancel_fd, error);
-	}
-	if (!ret)
+	else
 		ret = connect_to((struct sockaddr *)&addr, size, timeout,
 				 cancel_fd);
 	if (ret < 0)

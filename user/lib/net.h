@@ -8,20 +8,29 @@
 
 #define VMF_NET_NAME_SIZE	80	/* "[address%interface]:port" */
 
-/*
- * Connects to @address (see struct vmf_params) and returns the socket.  Gives
- * up after @timeout seconds for each address that a name has, or as soon as
- * @cancel_fd becomes readable.
- */
-int vmf_net_connect(const char *address, uint32_t timeout, int cancel_fd,
-		    struct vmf_error *error);
+struct addrinfo;
 
 /*
- * Connects to @address for a channel; NULL: once more to where @sock is connected
- * to, which also gives the port if @address has none.
+ * Puts the addresses that @address (see struct vmf_params) has into @list, for
+ * vmf_net_forget().  A port that is missing is that of @like, if that is not NULL.
+ * A name takes as long as the resolver does, which nothing cancels.
  */
-int vmf_net_connect_again(int sock, const char *address, uint32_t timeout,
-			  int cancel_fd, struct vmf_error *error);
+int vmf_net_resolve(const char *address, const char *like,
+		    struct addrinfo **list, struct vmf_error *error);
+
+void vmf_net_forget(struct addrinfo *list);
+
+/*
+ * Connects to the first of @list that can be reached, and returns the socket.  Gives
+ * up after @timeout seconds for each of them, or as soon as @cancel_fd becomes readable.
+ * @name: of them all, for errors
+ */
+int vmf_net_connect(const struct addrinfo *list, const char *name,
+		    uint32_t timeout, int cancel_fd, struct vmf_error *error);
+
+/* Connects once more to where @sock is connected to. */
+int vmf_net_connect_again(int sock, uint32_t timeout, int cancel_fd,
+			  struct vmf_error *error);
 
 /* Lets no more than @rate bytes per second out of @sock; UINT64_MAX: as many. */
 int vmf_net_limit(int sock, uint64_t rate);

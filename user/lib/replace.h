@@ -17,10 +17,7 @@ int vmf_replace_receive(struct vmf_session *session);
 /* Destination: the listener has something. */
 int vmf_replace_accept(struct vmf_session *session);
 
-/*
- * source.c: a connection for channel @id, or a negative errno; then the next attempt
- * takes the next address, if there is another one
- */
+/* source.c: vmf_path_connect(), and what limits a connection */
 int vmf_source_connect(struct vmf_session *session, uint32_t id,
 		       uint32_t timeout, struct vmf_error *error);
 

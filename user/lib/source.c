@@ -8,6 +8,7 @@
 #include "error.h"
 #include "negotiate.h"
 #include "net.h"
+#include "path.h"
 #include "precopy.h"
 #include "replace.h"
 #include "team.h"
@@ -18,8 +19,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#define PATH(n)	(1ull << (n) % 64)
-
 static int await(struct vmf_session *session, enum vmf_message_type type,
 		 const char *what)
 {
@@ -27,30 +26,6 @@ static int await(struct vmf_session *session, enum vmf_message_type type,
 		.messages = 1 << type, .what = what });
 
 	return ret < 0 ? ret : 0;
-}
-
-/* Of @channel_address the one for a channel, past those that cannot be reached */
-static uint32_t find_path(const struct vmf_session *session, uint32_t id)
-{
-	uint32_t paths = session->params->channel_addresses, n, path;
-
-	for (n = 0; n < paths; n++) {
-		path = (id + n) % paths;
-		if (!(session->dead_paths & PATH(path)))
-			return path;
-	}
-	return 0;
-}
-
-static void path_is_dead(struct vmf_session *session, uint32_t path)
-{
-	uint32_t paths = session->params->channel_addresses, n;
-
-	session->dead_paths |= PATH(path);
-	for (n = 0; n < paths; n++)
-		if (!(session->dead_paths & PATH(n)))
-			return;
-	session->dead_paths = 0;
 }
 
 /* Is there state that goes over the main channel? */
@@ -134,16 +109,8 @@ static void end_limit(struct vmf_session *session)
 int vmf_source_connect(struct vmf_session *session, uint32_t id,
 		       uint32_t timeout, struct vmf_error *error)
 {
-	const struct vmf_params *params = session->params;
-	uint32_t path = find_path(session, id);
-	int sock, ret = 0;
+	int sock = vmf_path_connect(session, id, timeout, error), ret = 0;
 
-	sock = vmf_net_connect_again(session->sock, params->channel_addresses ?
-				     params->channel_address[path] : NULL,
-				     timeout, params->cancel_fd, error);
-	if (sock == -ETIMEDOUT || sock == -ECONNREFUSED ||
-	    sock == -EHOSTUNREACH || sock == -ENETUNREACH)
-		path_is_dead(session, path);
 	if (sock < 0)
 		return sock;
 	if (session->stage < VMF_STAGE_STOP)
@@ -190,10 +157,15 @@ static int agree(struct vmf_session *session,
 		 uint8_t uuid[static VFIO_MULTIFD_UUID_SIZE])
 {
 	const struct vmf_params *params = session->params;
+	struct addrinfo *list;
 	int sock, ret;
 
-	sock = vmf_net_connect(params->address, params->timeout,
+	ret = vmf_net_resolve(params->address, NULL, &list, &session->error);
+	if (ret)
+		return ret;
+	sock = vmf_net_connect(list, params->address, params->timeout,
 			       params->cancel_fd, &session->error);
+	vmf_net_forget(list);
 	if (sock < 0)
 		return sock;
 	session->stage = VMF_STAGE_NEGOTIATE;
@@ -341,7 +313,9 @@ static int run(struct vmf_session *session)
 {
 	int ret;
 
-	ret = negotiate(session);
+	ret = vmf_path_open(session);
+	if (!ret)
+		ret = negotiate(session);
 	if (!ret)
 		ret = vmf_precopy_begin(session);
 	if (!ret)
@@ -355,6 +329,7 @@ static int run(struct vmf_session *session)
 	if (!ret)
 		ret = commit(session);
 	end_limit(session);
+	vmf_path_close(session);
 	return ret;
 }
 
