@@ -136,7 +136,8 @@ two_devices() {
 	pairs ivshmem-1m bochs && watch_states ||
 		{ skip "two devices" "no pairs, or no dynamic debug"; return; }
 	harmed_migration --type=6 --direction=c --cut
-	ended 3 3 && consistent && passed src RUNNING STOP && passed src STOP RUNNING
+	ended 3 3 && consistent && passed src RUNNING RUNNING_P2P STOP &&
+		passed src STOP RUNNING_P2P RUNNING
 	result $? "two devices cut at SENT: rolled back by way of P2P"
 
 	# One of them was reset meanwhile: what it held is gone.

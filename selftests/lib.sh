@@ -255,14 +255,19 @@ steps() {
 		}'
 }
 
-# passed SIDE OLD NEW: from OLD to NEW all devices of a side went by way of
-# RUNNING_P2P, and none went on before all were there
+# passed SIDE OLD P2P NEW: from OLD to NEW all devices of a side went by way of P2P, and
+# none went on before all were there
 passed() {
 	eval "set -- \"\$@\" \$$1"
-	steps "$1" | awk -v n=$(($# - 3)) -v from="$2" -v to="$3" '
-		$0 == "RUNNING_P2P " from { arrived++ }
-		$0 == to " RUNNING_P2P" && arrived == n { gone++ }
+	steps "$1" | awk -v n=$(($# - 4)) -v from="$2" -v p2p="$3" -v to="$4" '
+		$0 == p2p " " from { arrived++ }
+		$0 == to " " p2p && arrived == n { gone++ }
 		END { exit !n || arrived != n || gone != n }'
+}
+
+# time_of MOMENT: when it was at the source, in ns
+time_of() {
+	sed -n "s/.*\"$1\": \([0-9][0-9]*\).*/\1/p" "$work/src.log" | head -n 1
 }
 
 # result STATUS NAME: ok, and if it is not, why

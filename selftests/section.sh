@@ -43,12 +43,18 @@ multifd() {
 	grep -o '"multifd": [a-z]*' "$work/$1.log" | sed 's/.*: //' | tr '\n' ' '
 }
 
+# total SIDE: bytes of all devices
+total() {
+	sed -n 's/.*"bytes": \([0-9]*\), "packets": [0-9]*, "devices".*/\1/p' "$work/$1.log"
+}
+
 # went NAME "DEVICES..." HELPER-OPTION...: the devices go this way at both ends
 went() {
 	name=$1 way=$2
 	shift 2
 	move "$@" && migrated && [ "$(multifd src)" = "$way " ] &&
-		[ "$(multifd dst)" = "$way " ] && nothing_left
+		[ "$(multifd dst)" = "$way " ] && nothing_left &&
+		[ "$(total src)" -gt 1048576 ] && [ "$(total dst)" = "$(total src)" ]
 	result $? "$name"
 }
 
@@ -145,6 +151,18 @@ in_pre_copy() {
 	dst_features="--features digest,order-free"
 }
 
+# A driver that does not come to an end, where the helper waits for it
+stuck() {
+	kinds off off ivshmem-1m
+	export LD_PRELOAD="$bin/slow.so" WRITE_MS=60000
+	start_destination -- --listen $DST4:0 --timeout 3
+	unset LD_PRELOAD WRITE_MS
+	start_source -- --connect "$DST4:$listen_port" --timeout 3
+	wait_both && ended 3 3 && consistent && nothing_left &&
+		grep -q "^event failed .*waiting for a device" "$work/dst.log"
+	result $? "a driver that takes a minute to load"
+}
+
 # The first SECTION's body, from its 12th byte on: device, section, marker
 faults() {
 	kinds off off ivshmem-1m
@@ -169,6 +187,7 @@ modes
 engines
 beside_others
 in_pre_copy
+stuck
 faults
 kinds - - ivshmem-1m
 healthy_migration && nothing_left

@@ -350,20 +350,27 @@ static bool moves(const struct vmf_session *session)
 	return session->stage == VMF_STAGE_STOP || session->precopies;
 }
 
-void vmf_session_count_precopy(struct vmf_session *session)
+void vmf_session_count_all(struct vmf_session *session)
 {
 	struct vmf_report *report = session->report;
 	uint32_t i;
 
 	vmf_session_count(session);
-	report->precopy.bytes = 0;
-	report->precopy.packets = 0;
+	report->bytes = 0;
+	report->packets = 0;
 	for (i = 0; i < session->params->devices; i++) {
-		report->precopy.bytes += report->device[i].bytes;
-		report->precopy.packets += report->device[i].packets;
+		report->bytes += report->device[i].bytes;
+		report->packets += report->device[i].packets;
 	}
-	report->bytes = report->precopy.bytes;
-	report->packets = report->precopy.packets;
+}
+
+void vmf_session_count_precopy(struct vmf_session *session)
+{
+	struct vmf_report *report = session->report;
+
+	vmf_session_count_all(session);
+	report->precopy.bytes = report->bytes;
+	report->precopy.packets = report->packets;
 }
 
 static int ask_engine(struct vmf_session *session,

@@ -66,6 +66,16 @@ struct vmf_lost {
 };
 
 /**
+ * struct vmf_path - where channels can go
+ * @list: addresses
+ * @dead: they could not be reached
+ */
+struct vmf_path {
+	struct addrinfo *list;
+	bool dead;
+};
+
+/**
  * struct vmf_session_device - what a session knows of a device
  * @identity: as VFIO shows it
  * @data_fd: migration data fd of the device's present state, or -1
@@ -121,7 +131,7 @@ struct vmf_session_device {
  * @awaits_ack: source: the destination owes a ROUND_ACK, which may come late
  * @slack_ns: source: what a packet may take beside the timeout, as long as
  *	@max_bandwidth holds
- * @dead_paths: source: of @channel_address those that could not be reached, as bits
+ * @path: source: by the order of @channel_address, NULL without
  * @channel: source: sockets of the channels while @max_bandwidth holds, else -1
  * @agreed: HELLO_ACK was sent, or came
  * @mute: a message was sent in part: nothing else can be said any more
@@ -163,7 +173,7 @@ struct vmf_session {
 	uint32_t precopies;
 	bool awaits_ack;
 	uint64_t slack_ns;
-	uint64_t dead_paths;
+	struct vmf_path *path;
 	int channel[VFIO_MULTIFD_MAX_CHANNELS];
 	bool agreed;
 	bool mute;
@@ -275,7 +285,10 @@ int vmf_session_device_status(struct vmf_session *session, uint32_t i,
 /* All state was sent, or has come. */
 bool vmf_session_all_done(const struct vmf_session *session);
 
-/* Brings the counters of session->report up to date. */
+/* Brings the devices' counters of session->report up to date. */
 void vmf_session_count(struct vmf_session *session);
+
+/* And what they are in all. */
+void vmf_session_count_all(struct vmf_session *session);
 
 #endif /* VMF_SESSION_H */

@@ -306,7 +306,7 @@ static enum vmf_outcome end(struct vmf_session *session, int ret)
 	if (session->sock >= 0)
 		shutdown(session->sock, SHUT_WR);
 
-	vmf_session_count(session);
+	vmf_session_count_all(session);
 	session->running = false;
 	vmf_section_end(session);
 	vmf_engine_close(session->engine);
