@@ -59,6 +59,11 @@ failures() {
 	TERM_AT=2
 	keep -- && load && migrated && ! grep -q "ended by" "$work/src.log"
 	result $? "a signal when the file has its name"
+	TERM_AT=1
+	trap '' TERM
+	keep -- && load && migrated && ! grep -q "ended by" "$work/src.log"
+	result $? "a signal that was ignored from the start"
+	trap - TERM
 	unset LD_PRELOAD TERM_AT
 	rm -f "$store"
 	"$helper" save --device-fd 0 --file "$store" --max-rounds 3 2>"$work/err" </dev/null

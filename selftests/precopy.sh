@@ -42,9 +42,8 @@ by_way_of_pre_copy() {
 two_devices() {
 	pairs ivshmem-1m bochs || { skip "two devices" "no pairs"; return; }
 	watch_states
-	live -- --channels 2 && wait_both && migrated && steps src >"$work/steps" &&
-		grep -qx "PRE_COPY_P2P PRE_COPY" "$work/steps" &&
-		grep -qx "STOP_COPY PRE_COPY_P2P" "$work/steps"
+	live -- --channels 2 && wait_both && migrated &&
+		passed src PRE_COPY PRE_COPY_P2P STOP_COPY
 	result $? "two devices, by way of PRE_COPY_P2P"
 }
 
@@ -136,6 +135,12 @@ limited() {
 	# TCP begins with what it may have in flight at once
 	[ $good = 0 ] && [ "${before:-2000000}" -lt 900000 ]
 	result $? "bandwidth before the stop: $before bytes in a second, with a limit of 512 KiB"
+	# 8 seconds if it was limited, too
+	live --early --run-ms=0 -- --max-bandwidth 128K --channels 2 && wait_both && migrated
+	good=$?
+	rest=$((($(time_of streamed) - $(time_of stopped)) / 1000000))
+	[ $good = 0 ] && [ $rest -lt 4000 ]
+	result $? "no limit after the stop: the rest took $rest ms"
 }
 
 connections() {
@@ -180,10 +185,6 @@ late_round() {
 	result $? "a round that is loaded late: the stop is offered after $late ms"
 }
 
-time_of() {
-	sed -n "s/.*\"$1\": \([0-9][0-9]*\).*/\1/p" "$work/src.log" | head -n 1
-}
-
 # An edited message's first byte is its twelfth.
 failures() {
 	harmed "cut at ROUND" 2 2 "" --type=12 --direction=c --cut
@@ -198,6 +199,12 @@ failures() {
 		wait_for "$work/src.log" "helper " && kill -TERM "${line#helper }" &&
 		wait_both && ended 2 2 && consistent && nothing_left
 	result $? "a source that is cancelled"
+	trap '' TERM
+	live --run-ms=1500 --
+	trap - TERM
+	wait_for "$work/src.log" "event may-stop" && wait_for "$work/src.log" "helper " &&
+		kill -TERM "${line#helper }" && wait_both && migrated
+	result $? "a signal that was ignored from the start"
 	live --run-ms=5000 -- && wait_for "$work/src.log" "event may-stop" &&
 		wait_for "$work/dst.log" "helper " && kill -TERM "${line#helper }" &&
 		wait_both && ended 2 2 && consistent && nothing_left

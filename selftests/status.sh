@@ -61,6 +61,7 @@ watched() {
 	json 'len(x) == 1 and x[0]["role"] == "recv" and x[0]["state"] == "sealed" and
 [d["idstr"] for d in x[0]["devices"]] == ["ivshmem-1m", "bochs"] and
 [c["id"] for c in x[0]["channels"]] == [0, 1, 2] and
+x[0]["features"] == ["digest", "order-free"] and
 all(c["network_ns"] > 0 for c in x[0]["channels"])' <"$work/out"
 	good=$?
 	[ $good = 0 ] || sed 's/^/# /' "$work/out"
@@ -112,6 +113,22 @@ failed() {
 	wait $src_watch
 }
 
+# Nobody reads what the monitor says.
+stalled() {
+	on_src python3 - "$helper" "$work/watch" <<-'END' &
+		import fcntl, os, subprocess, sys
+		read, write = os.pipe()
+		os.write(write, b" " * fcntl.fcntl(write, fcntl.F_GETPIPE_SZ))
+		watch = subprocess.Popen([sys.argv[1], "monitor"], stdout=write)
+		print(watch.pid, file=open(sys.argv[2], "w"), flush=True)
+		sys.exit(watch.wait(60))
+	END
+	stalled_pid=$!
+	wait_for "$work/watch" "" && healthy_migration &&
+		kill "$(cat "$work/watch")" && wait $stalled_pid
+	result $? "SIGTERM ends a monitor that nobody reads"
+}
+
 echo "TAP version 13"
 lib_setup
 pairs ivshmem-1m bochs || skip_all "no pairs of ivshmem-1m and bochs"
@@ -120,6 +137,7 @@ spec=$here/vfio-multifd.yaml
 nobody_there
 watched
 failed
+stalled
 nothing_left
 result $? "nothing is left"
 finish

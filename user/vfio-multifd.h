@@ -262,7 +262,7 @@ VMF_API const char *vmf_event_name(enum vmf_event event);
  * @VMF_DONE: committed
  * @VMF_SETUP: wrong parameters, or no contact; nothing was touched
  * @VMF_REFUSED: refused, failed or cancelled before the source stopped
- *	anything; devices of the destination were reset
+ *	anything; devices of the destination were reset, if they had been touched
  * @VMF_ROLLED_BACK: failed or cancelled later; devices of the source are
  *	RUNNING again, devices of the destination were reset
  * @VMF_UNDECIDED: the ends lost each other between `loaded` and `committed`;
@@ -410,7 +410,8 @@ struct vmf_report {
  * @trigger_fd: source: becomes readable when the VMM has paused its vCPUs;
  *	end of file without a byte cancels; -1: stop when `may-stop` is told
  * @cancel_fd: becomes readable to cancel; nothing is read from it; -1: never.
- *	Without effect once LOADED was sent or has come.
+ *	Without effect once LOADED was sent, or VMF_EVENT_LOADED was told by the
+ *	source, and while names are resolved, before anything else.
  * @timeout: seconds without a word from the peer, or without a step forward,
  *	after which the transfer fails; VMF_MIN_TIMEOUT to VMF_MAX_TIMEOUT.
  *	Three waits end by @cancel_fd alone: for the source to connect, and to

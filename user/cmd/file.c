@@ -37,13 +37,17 @@ static void end(int signal)
 	ended = signal;
 }
 
+/* Those that whoever started this wants to be ignored stay so. */
 static void on_signals(void (*handler)(int))
 {
-	struct sigaction action = { .sa_handler = handler };
+	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction action = { .sa_handler = handler }, old;
+	size_t i;
 
-	sigaction(SIGINT, &action, NULL);
-	sigaction(SIGTERM, &action, NULL);
-	sigaction(SIGHUP, &action, NULL);
+	for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		if (!sigaction(numbers[i], NULL, &old) &&
+		    old.sa_handler != SIG_IGN)
+			sigaction(numbers[i], &action, NULL);
 }
 
 /* What is no file must not become one. */
@@ -285,11 +289,13 @@ static int copy(struct file_job *job, int from, int to)
 static int keep(struct file_job *job)
 {
 	char *path = strdup(job->path);
-	int dir = -1, ret = 0;
+	int dir = -1, unsynced = ENOMEM, ret = 0;
 
-	if (path)
+	if (path) {
 		dir = open(dirname(path), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (dir < 0 || fsync(job->file))
+		unsynced = dir < 0 ? errno : 0;
+	}
+	if (fsync(job->file))
 		ret = fail(job, -errno, "%s: %s", job->path, strerror(errno));
 	/* A signal counts from before the name, or not at all. */
 	on_signals(SIG_IGN);
@@ -299,9 +305,11 @@ static int keep(struct file_job *job)
 		ret = fail(job, -errno, "%s: %s", job->path, strerror(errno));
 	else if (!ret)
 		*job->partial = '\0';
-	if (!ret && fsync(dir))
+	if (!ret && !unsynced && fsync(dir))
+		unsynced = errno;
+	if (!ret && unsynced)
 		fprintf(stderr, PROGRAM ": %s: its directory: %s\n", job->path,
-			strerror(errno));
+			strerror(unsynced));
 	if (dir >= 0)
 		close(dir);
 	free(path);
@@ -456,6 +464,7 @@ static int run(int argc, char **argv, bool is_save)
 		return ret;
 	on_signals(end);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);	/* EFBIG says the same */
 	if (check_devices(&job) || open_file(&job) || look_into(&job, &store))
 		outcome = VMF_REFUSED;
 	else if (is_save ? save(&job, &store) : restore(&job, &store))

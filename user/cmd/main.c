@@ -7,6 +7,7 @@
 
 #include <vfio-multifd.h>
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -66,11 +67,22 @@ static int help(void)
 	return VMF_DONE;
 }
 
+/* What is opened later must not become what messages go to. */
+static void need_stdio(void)
+{
+	int fd;
+
+	for (fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
+		if (fcntl(fd, F_GETFD) < 0)
+			open("/dev/null", O_RDWR);
+}
+
 int main(int argc, char **argv)
 {
 	const char *name = argc > 1 ? argv[1] : NULL;
 	size_t i;
 
+	need_stdio();
 	if (!name)
 		return command_usage("", "which command?");
 	if (!strcmp(name, "-h") || !strcmp(name, "--help") ||

@@ -144,7 +144,7 @@ void report_json_string(const char *name, const char *text)
 	printf("\"");
 }
 
-static void print_features(uint64_t features)
+void report_json_features(uint64_t features)
 {
 	static const struct {
 		uint64_t bit;
@@ -158,12 +158,14 @@ static void print_features(uint64_t features)
 	const char *comma = "";
 	size_t i;
 
+	printf("\"features\": [");
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
 		if (!(features & names[i].bit))
 			continue;
 		printf("%s\"%s\"", comma, names[i].name);
 		comma = ", ";
 	}
+	printf("]");
 }
 
 void report_json(const struct vmf_params *params,
@@ -184,10 +186,10 @@ void report_json(const struct vmf_params *params,
 	report_json_string("text", report->text);
 	printf(", ");
 	report_json_string("fallback", report->fallback);
-	printf(", \"channels\": %u, \"replaced\": %u, \"packet_size\": %u, \"features\": [",
+	printf(", \"channels\": %u, \"replaced\": %u, \"packet_size\": %u, ",
 	       report->channels, report->replaced, report->packet_size);
-	print_features(report->features);
-	printf("], \"precopy\": {\"rounds\": %u, \"end\": \"%s\", \"bytes\": %"
+	report_json_features(report->features);
+	printf(", \"precopy\": {\"rounds\": %u, \"end\": \"%s\", \"bytes\": %"
 	       PRIu64 ", \"left\": %" PRIu64 ", \"expected_ns\": %" PRIu64 "}",
 	       report->precopy.rounds,
 	       vmf_precopy_end_name(report->precopy.end), report->precopy.bytes,

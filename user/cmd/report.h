@@ -25,4 +25,7 @@ void report_json(const struct vmf_params *params,
 /* Prints a member of a JSON object to stdout. */
 void report_json_string(const char *name, const char *text);
 
+/* The member "features" */
+void report_json_features(uint64_t features);
+
 #endif /* REPORT_H */

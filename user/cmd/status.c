@@ -126,9 +126,9 @@ static void json_transfer(struct view *view, struct nlattr **attrs)
 		report_json_string("error", strerror(-nla_get_s32(attrs[VFIO_MULTIFD_A_ERROR])));
 		printf(", \"reason\": %u", get_u32(attrs, VFIO_MULTIFD_A_REASON));
 	}
-	printf(", \"features\": %" PRIu64 ", \"nr_devices\": %u",
-	       get_u64(attrs, VFIO_MULTIFD_A_FEATURES),
-	       get_u32(attrs, VFIO_MULTIFD_A_DEVICES));
+	printf(", ");
+	report_json_features(get_u64(attrs, VFIO_MULTIFD_A_FEATURES));
+	printf(", \"nr_devices\": %u", get_u32(attrs, VFIO_MULTIFD_A_DEVICES));
 	printf(", \"devices_done\": %u, \"nr_channels\": %u",
 	       get_u32(attrs, VFIO_MULTIFD_A_DEVICES_DONE),
 	       get_u32(attrs, VFIO_MULTIFD_A_CHANNELS));
@@ -312,13 +312,13 @@ static void end(int signal)
 }
 
 /* Signals come in here and nowhere else, so that none comes too early. */
-static void await(struct nl_sock *sock)
+static void await(int fd, short events)
 {
-	struct pollfd fd = { .fd = nl_socket_get_fd(sock), .events = POLLIN };
+	struct pollfd poll = { .fd = fd, .events = events };
 	sigset_t none;
 
 	sigemptyset(&none);
-	ppoll(&fd, 1, NULL, &none);
+	ppoll(&poll, 1, NULL, &none);
 }
 
 static void catch_signals(void)
@@ -350,7 +350,11 @@ static int watch(struct view *view, struct nl_sock *sock)
 	nl_socket_modify_cb(sock, NL_CB_VALID, NL_CB_CUSTOM, take_event, view);
 	fprintf(stderr, PROGRAM ": watching\n");
 	while (!ended && !ferror(stdout)) {
-		await(sock);
+		await(nl_socket_get_fd(sock), POLLIN);
+		/* Who reads the lines may have stopped to. */
+		await(STDOUT_FILENO, POLLOUT);
+		if (ended)
+			break;
 		ret = nl_recvmsgs_default(sock);
 		if (ret == -NLE_NOMEM)
 			fprintf(stderr, PROGRAM ": events were lost\n");
