@@ -419,6 +419,30 @@ TEST_F(free_order, header_last)
 	EXPECT_TRUE(has_all(r));
 }
 
+/* Are several channels in the device's read at the same time? */
+static bool many_read(struct engine *engine)
+{
+	struct vfio_multifd_channel_status status;
+	uint64_t before[CHANNELS];
+	unsigned int reading, i;
+
+	for (unsigned int ms = 0; ms < 10000; ms++) {
+		for (reading = 0, i = 0; i < 2 * CHANNELS; i++) {
+			if (engine_channel_status(engine->fd, i % CHANNELS,
+						  &status))
+				return false;
+			if (i < CHANNELS)
+				before[i] = status.device_ns;
+			else
+				reading += status.device_ns > before[i - CHANNELS];
+		}
+		if (reading == CHANNELS)
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
 /* A sender's channels read an order-free stream at once, and lose nothing */
 TEST_F(order, many_readers)
 {
@@ -446,6 +470,7 @@ TEST_F(order, many_readers)
 	engine_read_all(engine);
 	ASSERT_EQ(0, engine_switchover(engine->fd));
 	ASSERT_EQ(sizeof(first), write(pipes[1], &first, sizeof(first)));
+	EXPECT_TRUE(many_read(engine));
 	for (unsigned int i = 0; i < records; i++)
 		ASSERT_EQ(sizeof(i), write(pipes[1], &i, sizeof(i)));
 	close(pipes[1]);

@@ -91,11 +91,12 @@ cuts() {
 		return 1
 	done
 	echo "# the file from before $old times, the new one $new times"
+	[ $old -gt 0 ]
 }
 
 # restored N: what is left is the Nth state, for other devices as well
 restored() {
-	lend 1 restore --file "$work/cut/state" &&
+	lend 1 restore --file "$work/cut/state" $([ "$1" != 4 ] || echo --direct) &&
 		for kind in $kinds; do cmp "$work/$kind" "$work/$kind.$1" || return; done
 }
 

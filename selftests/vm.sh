@@ -260,10 +260,12 @@ devices=
 add_pairs "$pairs"
 add_disks $disks
 
+# With five levels of page tables KASAN of 7.x takes all memory for wild in an interrupt that
+# comes while the CPU's features are found out.
 run() {
 	exec timeout --foreground -k 5 "${limit:-900}" "$qemu" -nodefaults -display none -no-reboot \
 		-M q35,kernel-irqchip=off -accel $cpus -m "$memory" \
-		-cpu max,-erms,-fsrm -device intel-iommu,intremap=on \
+		-cpu max,-erms,-fsrm,-la57 -device intel-iommu,intremap=on \
 		-kernel "$KIMAGE" -initrd "$scratch/initrd.cpio" -append "$append" \
 		-chardev file,id=log,path="$log" -serial chardev:log \
 		-chardev stdio,id=console,signal=off \
