@@ -194,6 +194,27 @@ TEST_F(load, reset_by_somebody_and_user)
 	EXPECT_WORKS();
 }
 
+/* Nor is anything lost by a reset that follows the user's own */
+TEST_F(load, reset_by_user_and_somebody)
+{
+	ASSERT_EQ(0, begin(&self->pair, &self->fd, change_nothing));
+	ASSERT_EQ(0, vfio_device_reset(self->target));
+	ASSERT_EQ(0, reset_by_sysfs(self->target));
+	EXPECT_EQ(0, vfio_mig_set_state(self->target, VFIO_DEVICE_STATE_RUNNING,
+					NULL));
+	close(self->fd);
+
+	ASSERT_EQ(0, begin(&self->pair, &self->fd, change_nothing));
+	ASSERT_EQ(0, reset_by_sysfs(self->target));
+	EXPECT_EQ(VFIO_DEVICE_STATE_RUNNING, vfio_mig_state(self->target));
+	ASSERT_EQ(0, vfio_device_reset(self->target));
+	ASSERT_EQ(0, reset_by_sysfs(self->target));
+	EXPECT_EQ(0, vfio_mig_set_state(self->target, VFIO_DEVICE_STATE_STOP,
+					NULL));
+	close(self->fd);
+	EXPECT_WORKS();
+}
+
 struct writer {
 	pthread_t thread;
 	int fd;

@@ -131,11 +131,16 @@ void qvp_migrate_lost(struct qvp_device *q)
  * qvp_migrate_reset_known - the user has reset the device, and knows
  * @q: the device
  *
- * Context: any.  Who holds state_lock may wait for the user.
+ * Does not wait for state_lock, since who holds it may wait for the user: then the
+ * session ends when it is taken next.
  */
 void qvp_migrate_reset_known(struct qvp_device *q)
 {
 	WRITE_ONCE(q->resets_known, atomic_read(&q->resets));
+	if (!mutex_trylock(&q->state_lock))
+		return;
+	catch_up(q);
+	unlock(q);
 }
 
 /**
