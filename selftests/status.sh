@@ -113,9 +113,10 @@ failed() {
 	wait $src_watch
 }
 
-# Nobody reads what the monitor says.
+# stalled NAME COMMAND: nobody reads what the monitor says, which is something or nothing
 stalled() {
-	on_src python3 - "$helper" "$work/watch" <<-'END' &
+	rm -f "$work/watch"
+	on_src python3 - "$helper" "$work/watch" 2>"$work/watching" <<-'END' &
 		import fcntl, os, subprocess, sys
 		read, write = os.pipe()
 		os.write(write, b" " * fcntl.fcntl(write, fcntl.F_GETPIPE_SZ))
@@ -124,9 +125,9 @@ stalled() {
 		sys.exit(watch.wait(60))
 	END
 	stalled_pid=$!
-	wait_for "$work/watch" "" && healthy_migration &&
+	wait_for "$work/watching" "vfio-multifd: watching" && $2 &&
 		kill "$(cat "$work/watch")" && wait $stalled_pid
-	result $? "SIGTERM ends a monitor that nobody reads"
+	result $? "SIGTERM ends a monitor that nobody reads, $1"
 }
 
 echo "TAP version 13"
@@ -137,7 +138,8 @@ spec=$here/vfio-multifd.yaml
 nobody_there
 watched
 failed
-stalled
+stalled "of a transfer" healthy_migration
+stalled "of nothing" true
 nothing_left
 result $? "nothing is left"
 finish

@@ -352,7 +352,8 @@ static int watch(struct view *view, struct nl_sock *sock)
 	while (!ended && !ferror(stdout)) {
 		await(nl_socket_get_fd(sock), POLLIN);
 		/* Who reads the lines may have stopped to. */
-		await(STDOUT_FILENO, POLLOUT);
+		if (!ended)
+			await(STDOUT_FILENO, POLLOUT);
 		if (ended)
 			break;
 		ret = nl_recvmsgs_default(sock);

@@ -59,6 +59,16 @@ static bool is_port(const char *text)
 	       atoi(text) <= UINT16_MAX;
 }
 
+static int check_port(const char *port, const char *address,
+		      struct vmf_error *error)
+{
+	if (is_port(port))
+		return 0;
+	return vmf_error_set(error, -EINVAL,
+			     "%s: its port is not a number from 0 to %u",
+			     address, UINT16_MAX);
+}
+
 /* @nowhere: the host if none is named, or NULL if one has to be */
 static int resolve(const char *address, const char *port, const char *nowhere,
 		   struct addrinfo **list, struct vmf_error *error)
@@ -81,11 +91,10 @@ static int resolve(const char *address, const char *port, const char *nowhere,
 	} else if (!*host && !nowhere) {
 		ret = vmf_error_set(error, -EINVAL, "\"%s\" names no host",
 				    address);
-	} else if (!is_port(port)) {
-		ret = vmf_error_set(error, -EINVAL,
-				    "%s: its port is not a number from 0 to %u",
-				    address, UINT16_MAX);
 	} else {
+		ret = check_port(port, address, error);
+	}
+	if (!ret) {
 		ret = getaddrinfo(*host ? host : nowhere, port, &hints, list);
 		if (ret)
 			ret = vmf_error_set(error, -EHOSTUNREACH, "%s: %s",
@@ -108,7 +117,9 @@ int vmf_net_resolve(const char *address, const char *like,
 	ret = split(copy, &host, &port);
 	if (ret)
 		vmf_error_set(error, ret, "%s: not HOST:PORT", like);
-	else
+	else if (like)
+		ret = check_port(port, like, error);
+	if (!ret)
 		ret = resolve(address, port, NULL, list, error);
 	free(copy);
 	return ret;
