@@ -272,6 +272,8 @@ TEST_F(replace, refusals)
 /* Whoever says that less came than TCP knows of cannot be helped. */
 TEST_F(replace, what_is_gone)
 {
+	/* more than both sockets hold: when the source took the last, it let the first go */
+	const uint64_t least = 3 + 8 * BUFFER / variant->packet_size;
 	struct vfio_multifd_channel_status status;
 	int pair[2];
 
@@ -279,7 +281,7 @@ TEST_F(replace, what_is_gone)
 	engine_start_all(&self->source);
 	do {
 		ASSERT_EQ(0, engine_channel_status(self->destination.fd, 0, &status));
-	} while (status.packets < 3);
+	} while (status.packets < least);
 	shutdown(self->sock[0][1], SHUT_RDWR);
 	ASSERT_EQ(0, replace_give_up(&self->source, 0));
 	ASSERT_TRUE(replace_wait_lost(&self->source, 0, &status));
@@ -324,9 +326,13 @@ TEST_F(replace, after_the_end)
 				 self->data));
 }
 
-/* A source that is DONE sends again by channel 0, to a peer that does not read. */
-static void send_again(struct __test_metadata *_metadata, struct engine *source,
-		       struct engine *destination, int sock[2])
+/*
+ * A source that is DONE sends again by channel 0, to a peer that does not read.  Returns
+ * how many packets the destination has.
+ */
+static uint64_t send_again(struct __test_metadata *_metadata,
+			   struct engine *source, struct engine *destination,
+			   int sock[2])
 {
 	struct vfio_multifd_channel_status status;
 	int size = 16 << 20, pair[2];
@@ -344,15 +350,25 @@ static void send_again(struct __test_metadata *_metadata, struct engine *source,
 	source->channel[0].sock = pair[1];
 	engine_start(&source->channel[0]);
 	ASSERT_TRUE(engine_wait_one_asleep(&source->channel[0]));
+	return status.packets;
 }
 
 TEST_F(replace, cancelled_after_the_end)
 {
-	send_again(_metadata, &self->source, &self->destination, self->sock[0]);
+	uint64_t packets = send_again(_metadata, &self->source,
+				      &self->destination, self->sock[0]);
+	int pair[2];
+
 	ASSERT_EQ(0, engine_cancel(self->source.fd));
 	EXPECT_EQ(0, engine_join(&self->source.channel[0]));
 	/* and not once more */
+	ASSERT_EQ(0, engine_tcp_pair(pair, 0));
+	ASSERT_EQ(0, replace_hand_over(&self->source, pair[0], 0, packets));
 	EXPECT_EQ(0, engine_run(self->source.fd, 0));
+	EXPECT_EQ(-1, recv(pair[1], &packets, 1, MSG_DONTWAIT));
+	EXPECT_EQ(EAGAIN, errno);
+	close(pair[0]);
+	close(pair[1]);
 }
 
 TEST_F(replace, closed_after_the_end)

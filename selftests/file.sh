@@ -170,7 +170,7 @@ as() {
 # It is not for the helper to choose who calls it.
 callers() {
 	real=$helper bdf=$(device ivshmem-1m 0)
-	as "exec <&- >&- 2>&-; exec"
+	as "exec >&- 2>&-; exec"
 	both 0 save --file "$work/closed" --channels 2
 	mv "$work/first" "$work/first.was"
 	mv "$work/second" "$work/second.was"
