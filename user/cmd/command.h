@@ -2,6 +2,8 @@
 #ifndef COMMAND_H
 #define COMMAND_H
 
+#include <signal.h>
+
 #define PROGRAM	"vfio-multifd"
 
 /* Each takes its own arguments, its name first, and returns the exit status. */
@@ -21,5 +23,8 @@ int command_usage(const char *command, const char *fmt, ...);
 
 /* Its second half, after getopt_long() has said the first */
 int command_try_help(const char *command);
+
+/* Those that end a command, but for what whoever started it wants to be ignored */
+void command_end_signals(sigset_t *set);
 
 #endif /* COMMAND_H */

@@ -37,17 +37,16 @@ static void end(int signal)
 	ended = signal;
 }
 
-/* Those that whoever started this wants to be ignored stay so. */
 static void on_signals(void (*handler)(int))
 {
-	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
-	struct sigaction action = { .sa_handler = handler }, old;
-	size_t i;
+	struct sigaction action = { .sa_handler = handler };
+	sigset_t set;
+	int number;
 
-	for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-		if (!sigaction(numbers[i], NULL, &old) &&
-		    old.sa_handler != SIG_IGN)
-			sigaction(numbers[i], &action, NULL);
+	command_end_signals(&set);
+	for (number = 1; number < NSIG; number++)
+		if (sigismember(&set, number) == 1)
+			sigaction(number, &action, NULL);
 }
 
 /* What is no file must not become one. */

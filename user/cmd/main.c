@@ -50,6 +50,19 @@ int command_usage(const char *command, const char *fmt, ...)
 	return command_try_help(command);
 }
 
+void command_end_signals(sigset_t *set)
+{
+	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction old;
+	size_t i;
+
+	sigemptyset(set);
+	for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		if (!sigaction(numbers[i], NULL, &old) &&
+		    old.sa_handler != SIG_IGN)
+			sigaddset(set, numbers[i]);
+}
+
 static int help(void)
 {
 	size_t i;

@@ -65,17 +65,9 @@ static void on_progress(void *opaque, const struct vmf_report *report)
 /* Signals that ask for an end become an fd; -1 if that failed. */
 static int watch_signals(void)
 {
-	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
-	struct sigaction old;
 	sigset_t set;
-	size_t i;
 
-	/* Those that whoever started this wants to be ignored stay so. */
-	sigemptyset(&set);
-	for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-		if (!sigaction(numbers[i], NULL, &old) &&
-		    old.sa_handler != SIG_IGN)
-			sigaddset(&set, numbers[i]);
+	command_end_signals(&set);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	return signalfd(-1, &set, SFD_CLOEXEC);
