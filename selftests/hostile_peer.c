@@ -70,6 +70,7 @@ struct hostile hostile = { .listener = -1, .peer = -1 };
 
 static uint64_t random_state = 1;
 static unsigned int section;	/* the peer's next SECTION */
+static unsigned int sessions;	/* that the peer has begun anew */
 static struct sockaddr_in address = { .sin_family = AF_INET };
 static pthread_t speaker;
 static bool speaks;		/* @speaker is there */
@@ -275,7 +276,7 @@ static void change(void)
 		put_any(hostile_any(64));
 		break;
 	case 7:
-		build(1 + hostile_any(VMF_LOST_CHANNEL));
+		build(1 + hostile_any(VMF_ANEW));
 		break;
 	case 8:
 		fill(hostile_any(256));
@@ -397,6 +398,29 @@ static void speak(void *(*what)(void *))
 	speaks = !pthread_create(&speaker, NULL, what, NULL);
 }
 
+static void hang_up(void)
+{
+	close(hostile.peer);
+	hostile.peer = -1;
+	for (unsigned int i = 0; i < CHANNELS; i++) {
+		if (hostile.channels[i] >= 0)
+			close(hostile.channels[i]);
+		hostile.channels[i] = -1;
+	}
+}
+
+static void begin_anew(void)
+{
+	sessions++;
+	hostile_say(VMF_ANEW);
+	if (hostile.said > hostile.victim)
+		return;
+	hang_up();
+	hostile.peer = dial();
+	hostile_say(VMF_HELLO);
+	knock_again();
+}
+
 static int event(void *opaque, enum vmf_event event, const char *text)
 {
 	unsigned int i;
@@ -420,6 +444,10 @@ static int event(void *opaque, enum vmf_event event, const char *text)
 	case VMF_EVENT_NEGOTIATED:
 		if (hostile.sending)
 			break;
+		if (!sessions && !hostile_any(4)) {
+			begin_anew();
+			break;
+		}
 		for (i = 0; i < PART_SECTIONS; i++)
 			hostile_say(VMF_SECTION);
 		hostile_say(VMF_ROUND);
@@ -465,7 +493,7 @@ static bool transfer(unsigned int change_at)
 		.channels = CHANNELS, .packet_size = PACKET,
 		.features = FEATURES,
 		.downtime_limit = 300, .max_rounds = 5,
-		.trigger_fd = -1, .cancel_fd = -1,
+		.trigger_fd = -1, .modes_fd = -1, .cancel_fd = -1,
 		.timeout = VMF_MIN_TIMEOUT, .event = event,
 	};
 	static struct vmf_report report;
@@ -486,6 +514,7 @@ static bool transfer(unsigned int change_at)
 	hostile.victim = change_at;
 	hostile.said = 0;
 	section = 0;
+	sessions = 0;
 	hostile.asked = 0;
 	hostile.peer = -1;
 	memset(hostile.channels, -1, sizeof(hostile.channels));
@@ -497,10 +526,7 @@ static bool transfer(unsigned int change_at)
 	if (speaks)
 		pthread_join(speaker, NULL);
 	speaks = false;
-	close(hostile.peer);
-	for (unsigned int i = 0; i < CHANNELS; i++)
-		if (hostile.channels[i] >= 0)
-			close(hostile.channels[i]);
+	hang_up();
 
 	outcomes[report.outcome]++;
 	if (hostile.victim == NONE && report.outcome != VMF_DONE)

@@ -121,6 +121,9 @@ show_logs() {
 # What destinations agree to: most scripts look at what happens without pre-copy.
 dst_features="--features digest,order-free"
 
+# What sources are told beside, of scripts that want that
+src_options=
+
 # start_destination [VMM option]... -- [helper option]...: with devices $dst;
 # its address is then in $listen_host and $listen_port
 start_destination() {
@@ -307,7 +310,7 @@ harmed() {
 	shift 4
 	start_destination -- --listen $DST4:0 --timeout 5
 	start_proxy "$@" &&
-		start_source -- --timeout 5 --downtime-limit 0 --connect $DST4:$port &&
+		start_source -- --timeout 5 --downtime-limit 0 --connect $DST4:$port $src_options &&
 		wait_both
 	good=$?
 	stop_proxy && [ $good = 0 ] && ended "$src_may" "$dst_may" &&

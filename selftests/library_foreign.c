@@ -137,7 +137,8 @@ static void init_end(struct end *end, int fd, uint64_t features)
 			.devices = 1, .device = &end->device, .channels = 2,
 			.packet_size = 65536, .features = features,
 			.downtime_limit = 300, .max_rounds = 5,
-			.trigger_fd = -1, .cancel_fd = -1, .timeout = 10,
+			.trigger_fd = -1, .modes_fd = -1, .cancel_fd = -1,
+			.timeout = 10,
 			.event = on_event, .opaque = end,
 		},
 	};

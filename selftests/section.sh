@@ -34,7 +34,8 @@ no_engine() {
 
 move() {
 	start_destination -- --listen $DST4:0 --json &&
-		start_source --seed=$((seed += 1)) -- --json --connect "$DST4:$listen_port" "$@" &&
+		start_source --seed=$((seed += 1)) -- --json --connect "$DST4:$listen_port" \
+			$src_options "$@" &&
 		wait_both
 }
 
@@ -151,6 +152,113 @@ in_pre_copy() {
 	dst_features="--features digest,order-free"
 }
 
+# change LINES COMMAND...: with a source that is told other modes, by these lines first
+change() {
+	lines=$1
+	shift
+	rm -f "$work/modes"
+	mkfifo "$work/modes" && exec 8<>"$work/modes" && printf "$lines" >&8
+	src_options="--modes-fd 8" "$@"
+	exec 8>&-
+}
+
+# sessions N: so many were begun by now, and are soon
+sessions() {
+	for _ in $(seq 100); do
+		[ "$(grep -c "^event negotiated" "$work/src.log")" != "$1" ] || return 0
+		sleep 0.1
+	done
+	return 1
+}
+
+# went_after N LINES NAME WAY HELPER-OPTION...: they make it N sessions
+went_after() {
+	n=$1 lines=$2
+	shift 2
+	change "$lines" went "$@"
+	sessions $n && [ "$(grep -c "^event negotiated" "$work/dst.log")" = $n ] &&
+		[ "$(grep -c "^event listening" "$work/dst.log")" = 1 ]
+	result $? "... in $n sessions"
+}
+
+# Other modes in the middle of a round, again in that of the next session, and so on
+change_in_rounds() {
+	start_destination -- --listen $DST4:0 --json
+	start_source --seed=$((seed += 1)) -- --json --connect "$DST4:$listen_port" \
+		--channels 1 --max-bandwidth 128K $src_options
+	n=0
+	for mode in off on off; do
+		sessions $((n += 1)) && sleep 1 && echo "ivshmem-1m $mode" >&8
+	done
+	wait_both && migrated && sessions 4 && [ "$(multifd src)" = "false " ] &&
+		[ "$(multifd dst)" = "false " ] && nothing_left &&
+		[ "$(total dst)" = "$(total src)" ]
+	result $? "off, on and off in the middle of rounds"
+}
+
+# refused_after LINES NAME TEXT
+refused_after() {
+	change "$1" move && ended 2 2 && consistent && nothing_left &&
+		grep -q "^event failed refused .*$3" "$work/src.log"
+	result $? "$2"
+}
+
+changes() {
+	kinds - - ivshmem-1m
+	went_after 2 "ivshmem-1m off\n" "off in its course" false
+	went_after 1 "ivshmem-1m on\n" "on, which it was" true
+	went_after 1 "ivshmem-1m off\nivshmem-1m on\n" "off, and on at once" true
+	refused_after "ivshmem-1m maybe\n" "no mode" "ivshmem-1m maybe.* is not a device's name and"
+	refused_after "ivshmem-1m o" "half a line" "ivshmem-1m o.* is not a device's name and"
+	refused_after "nobody on\n" "no device" "no device is named nobody"
+	dst_features=
+	went_after 2 "ivshmem-1m off\n" "off, with pre-copy" false --downtime-limit 50
+	change "" change_in_rounds
+	dst_features="--features digest,order-free"
+	kinds off - ivshmem-1m
+	went_after 2 "ivshmem-1m auto\n" "auto in its course" true
+	kinds on on ivshmem-1m
+	refused_after "ivshmem-1m off\n" "off, which the destination does not want" \
+		"multifd is off at the source, on at the destination"
+	kinds - - ivshmem-1m bochs || { skip "one of two changes" "no pairs"; return; }
+	went_after 2 "bochs off\n" "one of two devices in its course" "true false"
+}
+
+# A destination that stands still longer than a connection lasts takes ANEW later.
+change_slowly() {
+	start_destination -- --listen $DST4:0 --json
+	start_proxy --type=19 --direction=c --stop="$work/dst.log" --wait=100 &&
+		start_source -- --json --connect $DST4:$port $src_options &&
+		wait_for "$work/proxy.log" "passed" && sleep 4 &&
+		wait_for "$work/dst.log" "helper " && kill -CONT "${line#helper }"
+	wait_both && stop_proxy && migrated && sessions 2 && [ "$(multifd src)" = "false " ]
+	result $? "a destination that hears of other modes after 4 s"
+}
+
+change_fails() {
+	kinds - - ivshmem-1m
+	off="ivshmem-1m off\n"
+	change "$off" harmed "source killed at ANEW" 3 2 "" \
+		--type=19 --direction=s --after --kill="$work/src.log"
+	change "$off" harmed "cut at the source's ANEW" 2 2 "" --type=19 --direction=c --cut
+	change "$off" harmed "cut at the destination's ANEW" 2 2 "" \
+		--type=19 --direction=s --cut
+	grep -q "waiting for the source to begin anew" "$work/dst.log"
+	result $? "... which does not wait for ever"
+	change "$off" harmed "destination killed at ANEW" 2 3 "" \
+		--type=19 --direction=s --after --kill="$work/dst.log"
+	change "$off" harmed "silence at ANEW" 2 2 "" --type=19 --direction=c --mute
+	change "$off" change_slowly
+	src_options="--modes-fd 8"
+	move 8</dev/null && migrated && sessions 1
+	result $? "nobody who could change modes"
+	src_options=
+	dst_features=
+	harmed "ANEW that nobody asked for" 2 2 "destination sent ANEW out of turn" \
+		--type=13 --direction=s --edit=4=0013000000000000
+	dst_features="--features digest,order-free"
+}
+
 # A driver that does not come to an end, where the helper waits for it
 stuck() {
 	kinds off off ivshmem-1m
@@ -187,6 +295,8 @@ modes
 engines
 beside_others
 in_pre_copy
+changes
+change_fails
 stuck
 faults
 kinds - - ivshmem-1m

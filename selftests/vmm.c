@@ -73,6 +73,7 @@ struct vmm {
 	long config_size;	/* -1: the real config state */
 	bool flip;
 	bool running;		/* the vCPUs */
+	bool triggered;
 	bool loaded;		/* events seen */
 	bool committed;
 };
@@ -256,8 +257,12 @@ static void let_run(void)
 			printf("%s wrote no more\n", vmm.guest.device[i].name);
 }
 
+/* Who begins anew may say again that it can stop */
 static void stop_guest(void)
 {
+	if (vmm.triggered)
+		return;
+	vmm.triggered = true;
 	let_run();
 	/* a helper that is gone shows soon */
 	if (helper_trigger(&vmm.helper))

@@ -210,6 +210,9 @@ enum vmf_multifd {
 	VMF_MULTIFD_OFF,
 };
 
+/* "on", "off" or "auto" to @multifd; -EINVAL for anything else. */
+VMF_API int vmf_multifd_parse(const char *name, enum vmf_multifd *multifd);
+
 /**
  * struct vmf_device - a device of a transfer
  * @fd: VFIO device fd; stays the caller's
@@ -217,7 +220,7 @@ enum vmf_multifd {
  *	end of file, once `stopped` was told, and written here at the
  *	destination, which closes it unless the outcome is VMF_SETUP; -1 for a
  *	device without config state
- * @multifd: which way its state goes
+ * @multifd: which way its state goes; at the source @modes_fd may change it
  * @instance_id: tells devices with one @idstr apart, normally 0
  * @idstr: name, the same at both ends: printable ASCII without spaces
  */
@@ -230,7 +233,8 @@ struct vmf_device {
 };
 
 /**
- * enum vmf_event - what the VMM is told, in this order
+ * enum vmf_event - what the VMM is told, in this order, which goes on from
+ *	VMF_EVENT_NEGOTIATED again if modes were changed
  * @VMF_EVENT_LISTENING: destination only; text: HOST:PORT
  * @VMF_EVENT_NEGOTIATED: both ends agreed, all channels stand
  * @VMF_EVENT_MAY_STOP: source only: pause the vCPUs, then pull the trigger,
@@ -409,13 +413,21 @@ struct vmf_report {
  *	device has bytes that have to move before
  * @trigger_fd: source: becomes readable when the VMM has paused its vCPUs;
  *	end of file without a byte cancels; -1: stop when `may-stop` is told
+ * @modes_fd: source: each line that is written to it, "IDSTR on", "IDSTR off" or
+ *	"IDSTR auto", changes the mode of a device, or of all of that name, up to when
+ *	the trigger is pulled, or `may-stop` is told without one.  A line is to be
+ *	written in one go; end of file: no more will come.  If state may have to go
+ *	another way then, the transfer begins anew, and @report, too: devices go back
+ *	to RUNNING, and what pre-copy moved moves again, which the VMM waits for by
+ *	the next `may-stop`.  A trigger that is pulled meanwhile has all of it move
+ *	while devices stand still.  -1: never
  * @cancel_fd: becomes readable to cancel; nothing is read from it; -1: never.
  *	Without effect once LOADED was sent, or VMF_EVENT_LOADED was told by the
  *	source, and while names are resolved, before anything else.
  * @timeout: seconds without a word from the peer, or without a step forward,
  *	after which the transfer fails; VMF_MIN_TIMEOUT to VMF_MAX_TIMEOUT.
- *	Three waits end by @cancel_fd alone: for the source to connect, and to
- *	stop, and for the trigger.
+ *	Three waits end by @cancel_fd alone: for the source to connect first, and
+ *	to stop, and for the trigger.
  * @event: called for each event.  What it does not return 0 for must not have
  *	told the VMM anything, not even a part: the transfer fails, and is
  *	rolled back where it still can be.
@@ -435,6 +447,7 @@ struct vmf_params {
 	uint32_t downtime_limit;
 	uint32_t max_rounds;
 	int trigger_fd;
+	int modes_fd;
 	int cancel_fd;
 	uint32_t timeout;
 	int (*event)(void *opaque, enum vmf_event event, const char *text);

@@ -35,6 +35,7 @@ enum {
 	OPT_DOWNTIME,
 	OPT_ROUNDS,
 	OPT_TRIGGER,
+	OPT_MODES,
 	OPT_EVENT,
 	OPT_TIMEOUT,
 	OPT_JSON,
@@ -52,6 +53,7 @@ static const struct option send_options[] = {
 	{ "max-rounds", required_argument, NULL, OPT_ROUNDS },
 	{ "features", required_argument, NULL, OPT_FEATURES },
 	{ "trigger-fd", required_argument, NULL, OPT_TRIGGER },
+	{ "modes-fd", required_argument, NULL, OPT_MODES },
 	{ "event-fd", required_argument, NULL, OPT_EVENT },
 	{ "timeout", required_argument, NULL, OPT_TIMEOUT },
 	{ "json", no_argument, NULL, OPT_JSON },
@@ -108,7 +110,10 @@ static const char send_help[] =
 "      --max-rounds N         or after so many rounds of it (%u)\n"
 "      --trigger-fd N         becomes readable once the VM is paused, before or\n"
 "                             after \"may-stop\"; without it the devices are\n"
-"                             stopped then\n";
+"                             stopped then\n"
+"      --modes-fd N           each line \"NAME on\", \"NAME off\" or \"NAME auto\" that\n"
+"                             is written to it changes multifd of a device, as long\n"
+"                             as the VM runs; the transfer may begin anew for that\n";
 
 static const char send_note[] =
 "\n"
@@ -243,24 +248,6 @@ static bool parse_bandwidth(const char *text, uint64_t *rate)
 	return *rate >= VMF_MIN_BANDWIDTH;
 }
 
-static bool parse_multifd(const char *text, enum vmf_multifd *multifd)
-{
-	static const char * const names[] = {
-		[VMF_MULTIFD_AUTO]	= "auto",
-		[VMF_MULTIFD_ON]	= "on",
-		[VMF_MULTIFD_OFF]	= "off",
-	};
-	size_t i;
-
-	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-		if (strcmp(text, names[i]))
-			continue;
-		*multifd = i;
-		return true;
-	}
-	return false;
-}
-
 static bool parse_features(char *list, uint64_t *features)
 {
 	char *name;
@@ -312,7 +299,7 @@ static int add_device(struct command *command, char *text)
 						     "--device-fd: \"%s\" is not an open fd",
 						     part);
 		} else if (!strncmp(part, "multifd=", 8)) {
-			if (!parse_multifd(part + 8, &device->multifd))
+			if (vmf_multifd_parse(part + 8, &device->multifd))
 				return command_usage(command->name,
 						     "--device-fd: multifd=\"%s\" is not on, off or auto",
 						     part + 8);
@@ -389,6 +376,12 @@ static int parse_option(struct command *command, int option, char *text)
 		return command_usage(command->name,
 				     "--trigger-fd: \"%s\" is not an open fd",
 				     text);
+	case OPT_MODES:
+		if (parse_fd(text, &params->modes_fd))
+			return 0;
+		return command_usage(command->name,
+				     "--modes-fd: \"%s\" is not an open fd",
+				     text);
 	case OPT_EVENT:
 		if (parse_fd(text, &command->event_fd))
 			return 0;
@@ -424,6 +417,7 @@ static void set_defaults(struct command *command)
 	params->downtime_limit = DEFAULT_DOWNTIME;
 	params->max_rounds = DEFAULT_ROUNDS;
 	params->trigger_fd = -1;
+	params->modes_fd = -1;
 	params->timeout = DEFAULT_TIMEOUT;
 }
 

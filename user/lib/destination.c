@@ -32,14 +32,12 @@ enum init_layout {
 /**
  * struct destination - what only this end has
  * @session: the session
- * @listener: the port, until all channels are there
  * @hello: the source's offer
  * @map: number of our device for each of @hello's
  * @sent: what the source says that it sent of each of @hello's
  */
 struct destination {
 	struct vmf_session *session;
-	struct vmf_listener listener;
 	struct vmf_hello hello;
 	uint32_t map[VFIO_MULTIFD_MAX_DEVICES];
 	struct {
@@ -62,7 +60,7 @@ static int next_connection(struct destination *dst, bool patient,
 			   const char *what,
 			   uint8_t head[static VMF_LISTENER_HEAD])
 {
-	struct vmf_listener *listener = &dst->listener;
+	struct vmf_listener *listener = &dst->session->lasting->port;
 	int sock, ret;
 
 	for (;;) {
@@ -90,8 +88,10 @@ static int accept_main(struct destination *dst)
 	uint8_t head[VMF_LISTENER_HEAD];
 	int sock;
 
+	vmf_session_step(dst->session);
 	for (;;) {
-		sock = next_connection(dst, true, NULL, head);
+		sock = next_connection(dst, !dst->session->again,
+				       "the source to begin anew", head);
 		if (sock < 0)
 			return sock;
 		if (get_be32(head) == VMF_MESSAGE_MAGIC)
@@ -143,11 +143,14 @@ static int accept_channels(struct destination *dst)
 	}
 	session->replaces = session->report->channels &&
 		session->report->features & VFIO_MULTIFD_FEATURE_REPLACE;
-	if (session->replaces)
-		session->listener = &dst->listener;
-	else
-		vmf_listener_close(&dst->listener);
+	session->listener = &session->lasting->port;
 	return 0;
+}
+
+static void close_port(struct vmf_session *session)
+{
+	session->listener = NULL;
+	vmf_listener_close(&session->lasting->port);
 }
 
 static int resume(struct destination *dst)
@@ -164,12 +167,14 @@ static int listen_there(struct destination *dst)
 	char name[VMF_NET_NAME_SIZE];
 	int ret;
 
-	ret = vmf_listener_open(&dst->listener, session->params->address,
+	if (session->again)
+		return 0;
+	ret = vmf_listener_open(&session->lasting->port, session->params->address,
 				session->params->timeout, &session->error);
 	if (ret)
 		return ret;
 	session->stage = VMF_STAGE_NEGOTIATE;
-	vmf_net_name(dst->listener.sock, name);
+	vmf_net_name(session->lasting->port.sock, name);
 	return vmf_session_event(session, VMF_EVENT_LISTENING, name);
 }
 
@@ -197,6 +202,9 @@ static int let_look(struct destination *dst, int ret)
 {
 	struct vmf_session *session = dst->session;
 
+	if (!ret && session->again)
+		ret = vmf_error_set(&session->error, -EBUSY,
+				    "the destination is in the middle of a transfer");
 	if (!ret)
 		ret = vmf_negotiate_send_ack(session);
 	if (!ret)
@@ -318,6 +326,14 @@ static int acknowledge(struct destination *dst)
 	return vmf_session_send(dst->session);
 }
 
+static int begin_anew(struct vmf_session *session)
+{
+	int ret = vmf_session_send_bare(session, VMF_ANEW);
+
+	session->anew = !ret;
+	return ret ? ret : -ERESTART;
+}
+
 /* The source waits for each round, but not if the VMM wants it to stop. */
 static int pre_copy(struct destination *dst)
 {
@@ -326,13 +342,15 @@ static int pre_copy(struct destination *dst)
 
 	for (;;) {
 		ret = vmf_session_wait(dst->session, &(struct vmf_wait){
-			.messages = 1 << VMF_STOPPING |
+			.messages = 1 << VMF_STOPPING | 1 << VMF_ANEW |
 				    (loading ? 0 : 1 << VMF_ROUND),
 			.check = loading ? round_loaded : NULL,
 			.patient = true,
 		});
 		if (ret == VMF_STOPPING)
 			return 0;
+		if (ret == VMF_ANEW)
+			return begin_anew(dst->session);
 		if (ret == VMF_ROUND)
 			ret = take_round(dst);
 		else if (ret == VMF_WOKEN_CHECK)
@@ -355,6 +373,8 @@ static int stream(struct destination *dst)
 	session->stage = VMF_STAGE_STOP;
 	vmf_session_mark(session, VMF_TIME_STOPPED);
 	vmf_session_count_precopy(session);
+	if (!session->replaces)
+		close_port(session);
 
 	while (!sent || !vmf_session_all_done(session)) {
 		ret = vmf_session_wait(session, &(struct vmf_wait){
@@ -372,8 +392,7 @@ static int stream(struct destination *dst)
 		sent = true;
 	}
 	session->replaces = false;
-	session->listener = NULL;
-	vmf_listener_close(&dst->listener);
+	close_port(session);
 	return compare(dst);
 }
 
@@ -458,9 +477,6 @@ static int run(struct vmf_session *session)
 		ret = load(dst);
 	if (!ret)
 		ret = commit(dst);
-
-	session->listener = NULL;
-	vmf_listener_close(&dst->listener);
 	free(dst);
 	return ret;
 }

@@ -48,6 +48,7 @@ static const struct message_type {
 	[VMF_SECTION]	= { "SECTION", VMF_MESSAGE_SECTION_HEAD - 8,
 			    VMF_MESSAGE_MAX_BODY },
 	[VMF_LOST_CHANNEL] = { "LOST", 16, 16 },
+	[VMF_ANEW]	= { "ANEW", 0, 0 },
 };
 
 static const struct message_type *find_type(uint16_t type)

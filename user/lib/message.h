@@ -47,6 +47,7 @@ enum vmf_message_type {
 	VMF_PROBE_ACK	= 16,
 	VMF_SECTION	= 17,
 	VMF_LOST_CHANNEL = 18,
+	VMF_ANEW	= 19,
 };
 
 /* What a record of a SECTION belongs to, as in QEMU's stream */

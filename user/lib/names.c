@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include <vfio-multifd.h>
 
+#include <errno.h>
+#include <string.h>
+
 const char *vmf_event_name(enum vmf_event event)
 {
 	static const char * const names[] = {
@@ -55,4 +58,22 @@ const char *vmf_time_name(enum vmf_time time)
 	};
 
 	return names[time];
+}
+
+int vmf_multifd_parse(const char *name, enum vmf_multifd *multifd)
+{
+	static const char * const names[] = {
+		[VMF_MULTIFD_AUTO]	= "auto",
+		[VMF_MULTIFD_ON]	= "on",
+		[VMF_MULTIFD_OFF]	= "off",
+	};
+	size_t i;
+
+	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		if (strcmp(name, names[i]))
+			continue;
+		*multifd = i;
+		return 0;
+	}
+	return -EINVAL;
 }

@@ -204,21 +204,15 @@ int vmf_net_connect(const struct addrinfo *list, const char *name,
 	return ret;
 }
 
-int vmf_net_connect_again(int sock, uint32_t timeout, int cancel_fd,
-			  struct vmf_error *error)
+int vmf_net_connect_to(const struct sockaddr *addr, socklen_t size,
+		       const char *name, uint32_t timeout, int cancel_fd,
+		       struct vmf_error *error)
 {
-	struct sockaddr_storage addr = {};
-	socklen_t size = sizeof(addr);
-	int ret;
+	int ret = connect_to(addr, size, timeout, cancel_fd);
 
-	if (getpeername(sock, (struct sockaddr *)&addr, &size) < 0)
-		ret = -errno;
-	else
-		ret = connect_to((struct sockaddr *)&addr, size, timeout,
-				 cancel_fd);
 	if (ret < 0)
-		return vmf_error_set(error, ret, "connecting a channel: %s",
-				     strerror(-ret));
+		return vmf_error_set(error, ret, "connecting to %s again: %s",
+				     name, strerror(-ret));
 	return ret;
 }
 

@@ -28,9 +28,10 @@ void vmf_net_forget(struct addrinfo *list);
 int vmf_net_connect(const struct addrinfo *list, const char *name,
 		    uint32_t timeout, int cancel_fd, struct vmf_error *error);
 
-/* Connects once more to where @sock is connected to. */
-int vmf_net_connect_again(int sock, uint32_t timeout, int cancel_fd,
-			  struct vmf_error *error);
+/* The same to one address, which has been reached before. */
+int vmf_net_connect_to(const struct sockaddr *addr, socklen_t size,
+		       const char *name, uint32_t timeout, int cancel_fd,
+		       struct vmf_error *error);
 
 /* Lets no more than @rate bytes per second out of @sock; UINT64_MAX: as many. */
 int vmf_net_limit(int sock, uint64_t rate);

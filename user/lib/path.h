@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Where a source's channels go: names become addresses before anything else, since
- * nobody can say how long that takes.
+ * Where a source's connections go: names become addresses before anything else, and
+ * once, since nobody can say how long that takes.
  */
 #ifndef VMF_PATH_H
 #define VMF_PATH_H
@@ -10,8 +10,12 @@
 
 int vmf_path_open(struct vmf_session *session);
 
-/* Fine without vmf_path_open(). */
-void vmf_path_close(struct vmf_session *session);
+/* Fine without vmf_path_open(); there are so many @paths. */
+void vmf_path_close(struct vmf_lasting *lasting, uint32_t paths);
+
+/* A connection to where the destination listens, at the address that it had before. */
+int vmf_path_connect_main(struct vmf_session *session, uint32_t timeout,
+			  struct vmf_error *error);
 
 /*
  * A connection for channel @id, or a negative errno; then the next attempt takes the

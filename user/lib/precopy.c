@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "compat.h"
 #include "error.h"
+#include "modes.h"
 #include "rounds.h"
 #include "section.h"
 #include "team.h"
@@ -219,15 +220,16 @@ static int judge(struct vmf_session *session, struct rounds *rounds,
 static int wait_and_act(struct vmf_session *session, struct rounds *rounds)
 {
 	bool moves = session->precopies && !rounds->acked;
-	struct pollfd fd = {
-		.fd = session->params->trigger_fd,
-		.events = POLLIN,
+	struct pollfd fds[] = {
+		{ .fd = session->lasting->modes_ended ? -1 : session->params->modes_fd,
+		  .events = POLLIN },
+		{ .fd = session->params->trigger_fd, .events = POLLIN },
 	};
 	int ret;
 
 	ret = vmf_session_wait(session, &(struct vmf_wait){
 		.messages = session->awaits_ack ? 1 << VMF_ROUND_ACK : 0,
-		.fds = &fd, .nfds = 1,
+		.fds = fds, .nfds = 2,
 		.check = moves && !session->awaits_ack ? all_paused : NULL,
 		.patient = !moves,
 		.what = "a round of pre-copy",
@@ -236,7 +238,10 @@ static int wait_and_act(struct vmf_session *session, struct rounds *rounds)
 	});
 	switch (ret) {
 	case VMF_WOKEN_FDS:
-		return vmf_trigger_read(fd.fd, &session->error);
+		/* What was written before the trigger was pulled holds. */
+		if (fds[0].revents)
+			return vmf_modes_read(session);
+		return vmf_trigger_read(fds[1].fd, &session->error);
 	case VMF_WOKEN_CHECK:
 		return end_round(session);
 	case VMF_ROUND_ACK:

@@ -157,6 +157,11 @@ int vmf_replace_accept(struct vmf_session *session)
 	sock = vmf_listener_next(session->listener, head);
 	if (sock == -EAGAIN)
 		return 0;
+	/* Nobody is waited for, so who cannot be taken may wait. */
+	if (sock < 0 && !session->replaces) {
+		session->listener = NULL;
+		return 0;
+	}
 	if (sock < 0)
 		return vmf_error_set(&session->error, sock,
 				     "accepting a connection: %s",

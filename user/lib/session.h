@@ -6,9 +6,11 @@
 #ifndef VMF_SESSION_H
 #define VMF_SESSION_H
 
+#include "listener.h"
 #include "message.h"
 
 #include <poll.h>
+#include <sys/socket.h>
 
 /* How far it went decides what a failure means. */
 enum vmf_stage {
@@ -76,6 +78,24 @@ struct vmf_path {
 };
 
 /**
+ * struct vmf_lasting - what outlives a session that is begun anew
+ * @device: those of the parameters, with the modes that the VMM wants now
+ * @port: destination: where it listens, or @sock is -1
+ * @path: source: by the order of @channel_address, NULL without
+ * @to: source: the destination's address, once it was reached
+ * @to_size: bytes of it, 0 before
+ * @modes_ended: source: modes_fd came to its end
+ */
+struct vmf_lasting {
+	struct vmf_device device[VFIO_MULTIFD_MAX_DEVICES];
+	struct vmf_listener port;
+	struct vmf_path *path;
+	struct sockaddr_storage to;
+	socklen_t to_size;
+	bool modes_ended;
+};
+
+/**
  * struct vmf_session_device - what a session knows of a device
  * @identity: as VFIO shows it
  * @data_fd: migration data fd of the device's present state, or -1
@@ -110,10 +130,13 @@ struct vmf_session_device {
 };
 
 /**
- * struct vmf_session - one end of a transfer
- * @params: of the caller
+ * struct vmf_session - one end of a transfer, or of what it was before modes changed
+ * @params: of the caller, but for the modes of devices
  * @report: of the caller
  * @role: enum vfio_multifd_role
+ * @lasting: what it has in common with those before and after it
+ * @again: it is not the first of them
+ * @anew: the source has other modes: another is to follow
  * @check: source: nothing is to be moved
  * @stage: see there
  * @error: what happened first
@@ -123,7 +146,7 @@ struct vmf_session_device {
  * @done: the engine is DONE, or has nothing to do
  * @sock: main channel, -1 without
  * @uuid: destination: of the transfer
- * @listener: destination: while channels may get other connections, or NULL
+ * @listener: destination: that of @lasting while others may connect to it, or NULL
  * @lost: by the channel's id
  * @replaces: channels may get other connections now
  * @next_lost: channel to be looked at first
@@ -131,7 +154,6 @@ struct vmf_session_device {
  * @awaits_ack: source: the destination owes a ROUND_ACK, which may come late
  * @slack_ns: source: what a packet may take beside the timeout, as long as
  *	@max_bandwidth holds
- * @path: source: by the order of @channel_address, NULL without
  * @channel: source: sockets of the channels while @max_bandwidth holds, else -1
  * @agreed: HELLO_ACK was sent, or came
  * @mute: a message was sent in part: nothing else can be said any more
@@ -157,6 +179,9 @@ struct vmf_session {
 	const struct vmf_params *params;
 	struct vmf_report *report;
 	uint32_t role;
+	struct vmf_lasting *lasting;
+	bool again;
+	bool anew;
 	bool check;
 	enum vmf_stage stage;
 	struct vmf_error error;
@@ -173,7 +198,6 @@ struct vmf_session {
 	uint32_t precopies;
 	bool awaits_ack;
 	uint64_t slack_ns;
-	struct vmf_path *path;
 	int channel[VFIO_MULTIFD_MAX_CHANNELS];
 	bool agreed;
 	bool mute;

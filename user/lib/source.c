@@ -156,16 +156,10 @@ static int connect_channels(struct vmf_session *session)
 static int agree(struct vmf_session *session,
 		 uint8_t uuid[static VFIO_MULTIFD_UUID_SIZE])
 {
-	const struct vmf_params *params = session->params;
-	struct addrinfo *list;
 	int sock, ret;
 
-	ret = vmf_net_resolve(params->address, NULL, &list, &session->error);
-	if (ret)
-		return ret;
-	sock = vmf_net_connect(list, params->address, params->timeout,
-			       params->cancel_fd, &session->error);
-	vmf_net_forget(list);
+	sock = vmf_path_connect_main(session, session->params->timeout,
+				     &session->error);
 	if (sock < 0)
 		return sock;
 	session->stage = VMF_STAGE_NEGOTIATE;
@@ -329,7 +323,6 @@ static int run(struct vmf_session *session)
 	if (!ret)
 		ret = commit(session);
 	end_limit(session);
-	vmf_path_close(session);
 	return ret;
 }
 

@@ -5,6 +5,7 @@
 #include "config.h"
 #include "error.h"
 #include "negotiate.h"
+#include "path.h"
 #include "section.h"
 #include "team.h"
 
@@ -15,6 +16,18 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+/**
+ * struct transfer - one or more sessions
+ * @params: of the caller, with the devices of @lasting
+ * @lasting: what they have in common
+ * @session: the present one
+ */
+struct transfer {
+	struct vmf_params params;
+	struct vmf_lasting lasting;
+	struct vmf_session session;
+};
 
 static int check_params(const struct vmf_params *params, uint32_t role,
 			struct vmf_error *error)
@@ -173,6 +186,9 @@ static enum vmf_outcome outcome_of(const struct vmf_session *session, int ret)
 		[VMF_STAGE_COMMIT]	= VMF_UNDECIDED,
 	};
 
+	/* All that it did is taken back. */
+	if (session->anew)
+		return VMF_REFUSED;
 	if (ret && session->check)
 		return session->peer_failed && session->in.type == VMF_REFUSE ?
 		       VMF_REFUSED : VMF_SETUP;
@@ -203,24 +219,35 @@ static void tell_peer(struct vmf_session *session)
 	vmf_message_send(out, session->sock, -1, 0, NULL);
 }
 
+/* Reads until the peer has closed too, but for @seconds at most. */
+static void drain(struct vmf_session *session, uint32_t seconds, int cancel_fd)
+{
+	uint64_t deadline = vmf_clock_ns() + seconds * VMF_NS_PER_S;
+	struct pollfd fds[] = {
+		{ .fd = session->sock, .events = POLLIN },
+		{ .fd = cancel_fd, .events = POLLIN },
+	};
+
+	while (vmf_clock_ns() < deadline &&
+	       poll(fds, 2, vmf_clock_ms_until(deadline)) > 0)
+		if (fds[1].revents ||
+		    recv(session->sock, session->in.bytes,
+			 sizeof(session->in.bytes), MSG_DONTWAIT) <= 0)
+			break;
+}
+
 /*
- * Reads until the peer has closed too, since a close with unread bytes makes
- * TCP throw away what the peer has not read yet.  Of an undecided source that
- * is wanted at last: the kernel must not deliver COMMIT when this end is gone.
+ * A close with unread bytes makes TCP throw away what the peer has not read
+ * yet.  Of an undecided source that is wanted at last: the kernel must not
+ * deliver COMMIT when this end is gone.
  */
 static void hang_up(struct vmf_session *session, enum vmf_outcome outcome)
 {
-	uint64_t deadline = vmf_clock_ns() + VMF_NS_PER_S;
-	struct pollfd fd = { .fd = session->sock, .events = POLLIN };
 	const struct linger reset = { .l_onoff = 1 };
 
 	if (session->sock < 0)
 		return;
-	while (vmf_clock_ns() < deadline &&
-	       poll(&fd, 1, vmf_clock_ms_until(deadline)) > 0)
-		if (recv(session->sock, session->in.bytes,
-			 sizeof(session->in.bytes), MSG_DONTWAIT) <= 0)
-			break;
+	drain(session, 1, -1);
 	if (outcome == VMF_UNDECIDED && session->role == VFIO_MULTIFD_SEND)
 		setsockopt(session->sock, SOL_SOCKET, SO_LINGER, &reset,
 			   sizeof(reset));
@@ -293,18 +320,24 @@ static enum vmf_outcome settle(struct vmf_session *session,
 	return VMF_LOST;
 }
 
-static enum vmf_outcome end(struct vmf_session *session, int ret)
+static void end(struct vmf_session *session, int ret)
 {
 	enum vmf_outcome outcome = outcome_of(session, ret);
 	struct vmf_report *report = session->report;
 	uint32_t i;
 
-	if (ret) {
+	if (session->anew) {
+		session->error = (struct vmf_error){};
+	} else if (ret) {
 		vmf_error_set(&session->error, ret, "%s", strerror(-ret));
 		tell_peer(session);
 	}
 	if (session->sock >= 0)
 		shutdown(session->sock, SHUT_WR);
+	/* Channels that end before it must not look like a failure. */
+	if (session->anew)
+		drain(session, session->params->timeout,
+		      session->params->cancel_fd);
 
 	vmf_session_count_all(session);
 	session->running = false;
@@ -313,6 +346,7 @@ static enum vmf_outcome end(struct vmf_session *session, int ret)
 	session->engine = NULL;
 
 	outcome = settle(session, outcome);
+	session->anew &= outcome != VMF_LOST;
 	hang_up(session, outcome);
 	if (outcome == VMF_UNDECIDED && session->role == VFIO_MULTIFD_RECV) {
 		vmf_session_step(session);
@@ -323,7 +357,7 @@ static enum vmf_outcome end(struct vmf_session *session, int ret)
 	for (i = 0; i < session->params->devices; i++) {
 		if (session->device[i].data_fd >= 0)
 			close(session->device[i].data_fd);
-		if (session->device[i].config_fd >= 0 &&
+		if (session->device[i].config_fd >= 0 && !session->anew &&
 		    session->role == VFIO_MULTIFD_RECV && outcome != VMF_SETUP)
 			close(session->device[i].config_fd);
 		free(session->device[i].config);
@@ -332,7 +366,54 @@ static enum vmf_outcome end(struct vmf_session *session, int ret)
 	report->outcome = outcome;
 	snprintf(report->text, sizeof(report->text), "%s",
 		 session->error.text);
-	return outcome;
+}
+
+/* What the session before has left, if there was one, is that it is to begin anew. */
+static void start(struct transfer *transfer, struct vmf_report *report,
+		  uint32_t role)
+{
+	struct vmf_session *session = &transfer->session;
+	bool again = session->anew;
+	uint32_t i;
+
+	memset(session, 0, sizeof(*session));
+	session->params = &transfer->params;
+	session->report = report;
+	session->role = role;
+	session->lasting = &transfer->lasting;
+	session->again = again;
+	session->stage = again ? VMF_STAGE_NEGOTIATE : VMF_STAGE_SETUP;
+	session->sock = -1;
+	for (i = 0; i < VFIO_MULTIFD_MAX_CHANNELS; i++)
+		session->channel[i] = -1;
+	for (i = 0; i < VFIO_MULTIFD_MAX_DEVICES; i++) {
+		session->device[i].data_fd = -1;
+		/* A destination that was touched has to close it. */
+		session->device[i].config_fd =
+			again && i < transfer->params.devices ?
+			transfer->params.device[i].config_fd : -1;
+		session->device[i].index = VFIO_MULTIFD_NO_INDEX;
+	}
+
+	memset(report, 0, sizeof(*report));
+	report->outcome = VMF_SETUP;
+}
+
+static void run_all(struct transfer *transfer, struct vmf_report *report,
+		    uint32_t role, int (*run)(struct vmf_session *session))
+{
+	struct vmf_session *session = &transfer->session;
+	int ret;
+
+	do {
+		start(transfer, report, role);
+		ret = begin(session);
+		if (!ret)
+			ret = run(session);
+		end(session, ret);
+	} while (session->anew);
+	vmf_listener_close(&transfer->lasting.port);
+	vmf_path_close(&transfer->lasting, transfer->params.channel_addresses);
 }
 
 enum vmf_outcome vmf_transfer_run(const struct vmf_params *params,
@@ -340,38 +421,26 @@ enum vmf_outcome vmf_transfer_run(const struct vmf_params *params,
 				  int (*run)(struct vmf_session *session))
 {
 	char text[VMF_TEXT_SIZE + 16];
-	struct vmf_session *session = NULL;
+	struct transfer *transfer = NULL;
 	struct vmf_error error = {};
-	uint32_t i;
-	int ret;
 
 	memset(report, 0, sizeof(*report));
 	report->outcome = VMF_SETUP;
 	if (!check_params(params, role, &error)) {
-		session = calloc(1, sizeof(*session));
-		if (!session)
+		transfer = calloc(1, sizeof(*transfer));
+		if (!transfer)
 			vmf_error_set(&error, -ENOMEM, "out of memory");
 	}
 	snprintf(report->text, sizeof(report->text), "%s", error.text);
 
-	if (session) {
-		session->params = params;
-		session->report = report;
-		session->role = role;
-		session->sock = -1;
-		for (i = 0; i < VFIO_MULTIFD_MAX_CHANNELS; i++)
-			session->channel[i] = -1;
-		for (i = 0; i < VFIO_MULTIFD_MAX_DEVICES; i++) {
-			session->device[i].data_fd = -1;
-			session->device[i].config_fd = -1;
-			session->device[i].index = VFIO_MULTIFD_NO_INDEX;
-		}
-
-		ret = begin(session);
-		if (!ret)
-			ret = run(session);
-		end(session, ret);
-		free(session);
+	if (transfer) {
+		transfer->params = *params;
+		memcpy(transfer->lasting.device, params->device,
+		       params->devices * sizeof(*params->device));
+		transfer->params.device = transfer->lasting.device;
+		transfer->lasting.port.sock = -1;
+		run_all(transfer, report, role, run);
+		free(transfer);
 	}
 
 	if (report->outcome != VMF_DONE) {
