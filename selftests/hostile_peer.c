@@ -71,6 +71,8 @@ struct hostile hostile = { .listener = -1, .peer = -1 };
 static uint64_t random_state = 1;
 static unsigned int section;	/* the peer's next SECTION */
 static unsigned int sessions;	/* that the peer has begun anew */
+static bool anew;		/* and has to */
+static int former = -1;		/* the main channel before */
 static struct sockaddr_in address = { .sin_family = AF_INET };
 static pthread_t speaker;
 static bool speaks;		/* @speaker is there */
@@ -400,7 +402,8 @@ static void speak(void *(*what)(void *))
 
 static void hang_up(void)
 {
-	close(hostile.peer);
+	if (hostile.peer >= 0)
+		close(hostile.peer);
 	hostile.peer = -1;
 	for (unsigned int i = 0; i < CHANNELS; i++) {
 		if (hostile.channels[i] >= 0)
@@ -415,8 +418,13 @@ static void begin_anew(void)
 	hostile_say(VMF_ANEW);
 	if (hostile.said > hostile.victim)
 		return;
+	/* It answers before it closes, which a reset would keep it from. */
+	shutdown(hostile.peer, SHUT_WR);
+	former = hostile.peer;
+	hostile.peer = -1;
 	hang_up();
 	hostile.peer = dial();
+	section = 0;
 	hostile_say(VMF_HELLO);
 	knock_again();
 }
@@ -444,7 +452,7 @@ static int event(void *opaque, enum vmf_event event, const char *text)
 	case VMF_EVENT_NEGOTIATED:
 		if (hostile.sending)
 			break;
-		if (!sessions && !hostile_any(4)) {
+		if (!sessions && (hostile.victim == NONE ? anew : !hostile_any(4))) {
 			begin_anew();
 			break;
 		}
@@ -527,6 +535,9 @@ static bool transfer(unsigned int change_at)
 		pthread_join(speaker, NULL);
 	speaks = false;
 	hang_up();
+	if (former >= 0)
+		close(former);
+	former = -1;
 
 	outcomes[report.outcome]++;
 	if (hostile.victim == NONE && report.outcome != VMF_DONE)
@@ -549,7 +560,8 @@ static bool run(bool send, unsigned int messages)
 	hostile.breaks = false;
 	memset(outcomes, 0, sizeof(outcomes));
 	for (unsigned int i = 0; i < ROUNDS; i++) {
-		if (!transfer(i ? hostile_any(messages) : NONE)) {
+		anew = i == 1;
+		if (!transfer(i > 1 ? hostile_any(messages) : NONE)) {
 			printf("%s, round %u: %s\n", send ? "send" : "recv", i,
 			       hostile.problem);
 			return false;

@@ -235,6 +235,15 @@ change_slowly() {
 	result $? "a destination that hears of other modes after 4 s"
 }
 
+# The trigger is pulled before the modes are read.
+change_early() {
+	start_destination -- --listen $DST4:0 --json &&
+		start_source --early --run-ms=0 -- --json --connect "$DST4:$listen_port" \
+			$src_options && wait_both && migrated && sessions 2 &&
+		[ "$(multifd src)" = "false " ]
+	result $? "other modes, and the trigger at once"
+}
+
 change_fails() {
 	kinds - - ivshmem-1m
 	off="ivshmem-1m off\n"
@@ -249,6 +258,7 @@ change_fails() {
 		--type=19 --direction=s --after --kill="$work/dst.log"
 	change "$off" harmed "silence at ANEW" 2 2 "" --type=19 --direction=c --mute
 	change "$off" change_slowly
+	change "$off" change_early
 	src_options="--modes-fd 8"
 	move 8</dev/null && migrated && sessions 1
 	result $? "nobody who could change modes"

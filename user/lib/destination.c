@@ -88,7 +88,6 @@ static int accept_main(struct destination *dst)
 	uint8_t head[VMF_LISTENER_HEAD];
 	int sock;
 
-	vmf_session_step(dst->session);
 	for (;;) {
 		sock = next_connection(dst, !dst->session->again,
 				       "the source to begin anew", head);
@@ -218,8 +217,11 @@ static int let_look(struct destination *dst, int ret)
 static int negotiate(struct destination *dst)
 {
 	struct vmf_session *session = dst->session;
+	uint64_t start;
 	int ret;
 
+	vmf_session_step(session);
+	start = session->step_ns;
 	for (;;) {
 		ret = hear_hello(dst);
 		if (!(dst->hello.features & VMF_FEATURE_CHECK))
@@ -227,6 +229,8 @@ static int negotiate(struct destination *dst)
 		ret = let_look(dst, ret);
 		if (ret)
 			return ret;
+		/* A source that begins anew has no more time for that. */
+		session->step_ns = start;
 		memset(&dst->hello, 0, sizeof(dst->hello));
 	}
 	if (!ret)

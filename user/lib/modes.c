@@ -103,7 +103,9 @@ static int agree(struct vmf_session *session)
 
 	if (ret)
 		return ret;
+	/* What becomes of the rest of the state no longer matters. */
 	vmf_section_end(session);
+	session->running = false;
 	vmf_session_step(session);
 	ret = vmf_session_wait(session, &(struct vmf_wait){
 		.messages = 1 << VMF_ANEW,

@@ -239,8 +239,9 @@ static int wait_and_act(struct vmf_session *session, struct rounds *rounds)
 	switch (ret) {
 	case VMF_WOKEN_FDS:
 		/* What was written before the trigger was pulled holds. */
-		if (fds[0].revents)
-			return vmf_modes_read(session);
+		ret = vmf_modes_read(session);
+		if (ret || !fds[1].revents)
+			return ret;
 		return vmf_trigger_read(fds[1].fd, &session->error);
 	case VMF_WOKEN_CHECK:
 		return end_round(session);
@@ -272,8 +273,10 @@ int vmf_precopy_run(struct vmf_session *session)
 		rounds.offered = true;
 	}
 	do {
-		if (rounds.offered && params->trigger_fd < 0)
+		if (rounds.offered && params->trigger_fd < 0) {
+			ret = vmf_modes_read(session);
 			break;
+		}
 		ret = wait_and_act(session, &rounds);
 	} while (!ret);
 	if (ret < 0)

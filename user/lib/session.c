@@ -215,14 +215,18 @@ static int receive(struct vmf_session *session, const struct vmf_wait *wait)
  * A connection that breaks is often the echo of a failure at the peer, which
  * knows better what happened and is just about to say it.
  */
-static void hear_peer_out(struct vmf_session *session)
+void vmf_session_hear_out(struct vmf_session *session, uint32_t seconds)
 {
-	uint64_t deadline = vmf_clock_ns() + VMF_NS_PER_S;
-	struct pollfd fd = { .fd = session->sock, .events = POLLIN };
+	uint64_t deadline = vmf_clock_ns() + seconds * VMF_NS_PER_S;
+	struct pollfd fds[] = {
+		{ .fd = session->sock, .events = POLLIN },
+		{ .fd = cancel_fd(session), .events = POLLIN },
+	};
 	int ret;
 
 	while (vmf_clock_ns() < deadline &&
-	       poll(&fd, 1, vmf_clock_ms_until(deadline)) > 0) {
+	       poll(fds, 2, vmf_clock_ms_until(deadline)) > 0 &&
+	       !fds[1].revents) {
 		ret = vmf_message_recv(&session->in, session->sock, NULL);
 		if (ret < 0)
 			return;
@@ -243,7 +247,7 @@ static int sent(struct vmf_session *session, const struct vmf_message *message,
 	session->mute |= message->at > 0;
 	if ((ret == -EPIPE || ret == -ECONNRESET) &&
 	    session->stage < VMF_STAGE_LOADED)
-		hear_peer_out(session);
+		vmf_session_hear_out(session, 1);
 	vmf_error_set(&session->error, ret, "%s", error->text);
 	return lost(session, ret);
 }
@@ -302,7 +306,7 @@ static int engine_failed(struct vmf_session *session,
 	vmf_engine_explain(session->engine, status, text, sizeof(text));
 	if (status->reason == VFIO_MULTIFD_REASON_SOCKET ||
 	    status->reason == VFIO_MULTIFD_REASON_EOF)
-		hear_peer_out(session);
+		vmf_session_hear_out(session, 1);
 	return vmf_error_set(&session->error,
 			     status->error ? status->error : -EIO, "%s", text);
 }

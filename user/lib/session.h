@@ -262,6 +262,12 @@ int vmf_session_wait(struct vmf_session *session, const struct vmf_wait *wait);
  */
 int vmf_session_hear_rest(struct vmf_session *session, const char *what);
 
+/*
+ * Reads until the peer says FAILED, which sets @peer_failed, or has closed, or somebody
+ * cancels, for @seconds at most.
+ */
+void vmf_session_hear_out(struct vmf_session *session, uint32_t seconds);
+
 /* A step forward: what comes next has its own timeout. */
 void vmf_session_step(struct vmf_session *session);
 

@@ -219,35 +219,24 @@ static void tell_peer(struct vmf_session *session)
 	vmf_message_send(out, session->sock, -1, 0, NULL);
 }
 
-/* Reads until the peer has closed too, but for @seconds at most. */
-static void drain(struct vmf_session *session, uint32_t seconds, int cancel_fd)
-{
-	uint64_t deadline = vmf_clock_ns() + seconds * VMF_NS_PER_S;
-	struct pollfd fds[] = {
-		{ .fd = session->sock, .events = POLLIN },
-		{ .fd = cancel_fd, .events = POLLIN },
-	};
-
-	while (vmf_clock_ns() < deadline &&
-	       poll(fds, 2, vmf_clock_ms_until(deadline)) > 0)
-		if (fds[1].revents ||
-		    recv(session->sock, session->in.bytes,
-			 sizeof(session->in.bytes), MSG_DONTWAIT) <= 0)
-			break;
-}
-
 /*
- * A close with unread bytes makes TCP throw away what the peer has not read
- * yet.  Of an undecided source that is wanted at last: the kernel must not
- * deliver COMMIT when this end is gone.
+ * Reads until the peer has closed too, since a close with unread bytes makes
+ * TCP throw away what the peer has not read yet.  Of an undecided source that
+ * is wanted at last: the kernel must not deliver COMMIT when this end is gone.
  */
 static void hang_up(struct vmf_session *session, enum vmf_outcome outcome)
 {
+	uint64_t deadline = vmf_clock_ns() + VMF_NS_PER_S;
+	struct pollfd fd = { .fd = session->sock, .events = POLLIN };
 	const struct linger reset = { .l_onoff = 1 };
 
 	if (session->sock < 0)
 		return;
-	drain(session, 1, -1);
+	while (vmf_clock_ns() < deadline &&
+	       poll(&fd, 1, vmf_clock_ms_until(deadline)) > 0)
+		if (recv(session->sock, session->in.bytes,
+			 sizeof(session->in.bytes), MSG_DONTWAIT) <= 0)
+			break;
 	if (outcome == VMF_UNDECIDED && session->role == VFIO_MULTIFD_SEND)
 		setsockopt(session->sock, SOL_SOCKET, SO_LINGER, &reset,
 			   sizeof(reset));
@@ -336,8 +325,8 @@ static void end(struct vmf_session *session, int ret)
 		shutdown(session->sock, SHUT_WR);
 	/* Channels that end before it must not look like a failure. */
 	if (session->anew)
-		drain(session, session->params->timeout,
-		      session->params->cancel_fd);
+		vmf_session_hear_out(session, session->params->timeout);
+	session->anew &= !session->peer_failed;
 
 	vmf_session_count_all(session);
 	session->running = false;
