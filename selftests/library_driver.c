@@ -86,16 +86,19 @@ static int start(struct ends *ends, unsigned int channels,
 		close(pair[0]);
 		close(pair[1]);
 	}
-	for (unsigned int i = 0; !ret && i < 2; i++)
+	for (unsigned int i = 0; !ret && i < 2; i++) {
 		ret = vmf_engine_add_device(ends->engine[i], ends->file[i],
 					    i == SRC ? flags : 0, "dev", 0,
 					    &ends->index[i], NULL) ?:
 		      (i == SRC && flags ? 0 :
 		       vmf_engine_switchover(ends->engine[i], NULL));
+		/* a source that is to fail may have done so by now */
+		if (i == SRC && ret == -EBADFD)
+			ret = 0;
+	}
 	if (!ret)
 		ret = vmf_engine_set_config(ends->engine[SRC],
 					    ends->index[SRC], "x", 1, NULL);
-	/* what is to fail may have done so by now */
 	return ret == -EBADFD ? 0 : ret;
 }
 
