@@ -244,6 +244,27 @@ change_early() {
 	result $? "other modes, and the trigger at once"
 }
 
+# Who only looks is told no, and gives a source that has gone no more time.
+look_meanwhile() {
+	start_destination -- --listen $DST4:0 --timeout 5
+	start_proxy --type=19 --direction=s --cut
+	start_source -- --connect $DST4:$port $src_options
+	wait $src_pid
+	looks=0
+	: >"$work/look.log"
+	while kill -0 $dst_pid 2>/dev/null && [ $looks -lt 100 ]; do
+		looks=$((looks + 1))
+		"$vmm" check --netns=src --helper="$helper" $src -- \
+			--connect "$DST4:$listen_port" >>"$work/look.log" 2>&1
+	done
+	dst_status=0
+	wait $dst_pid || dst_status=$?
+	stop_proxy && [ $dst_status = 2 ] && [ $looks -lt 100 ] &&
+		grep -q "waiting for the source to begin anew" "$work/dst.log" &&
+		grep -q "refused: the destination is in the middle of a transfer" "$work/look.log"
+	result $? "$looks checks before a source that does not come"
+}
+
 change_fails() {
 	kinds - - ivshmem-1m
 	off="ivshmem-1m off\n"
@@ -259,6 +280,7 @@ change_fails() {
 	change "$off" harmed "silence at ANEW" 2 2 "" --type=19 --direction=c --mute
 	change "$off" change_slowly
 	change "$off" change_early
+	change "$off" look_meanwhile
 	src_options="--modes-fd 8"
 	move 8</dev/null && migrated && sessions 1
 	result $? "nobody who could change modes"
