@@ -224,24 +224,17 @@ changes() {
 	went_after 2 "bochs off\n" "one of two devices in its course" "true false"
 }
 
-# A destination that stands still longer than a connection lasts takes ANEW later.
-change_slowly() {
+# change_while SIDE NAME: the helper of one side stands still when modes change, so that
+# heartbeats are ahead of ANEW, or the trigger is there as well
+change_while() {
 	start_destination -- --listen $DST4:0 --json
-	start_proxy --type=19 --direction=c --stop="$work/dst.log" --wait=100 &&
-		start_source -- --json --connect $DST4:$port $src_options &&
-		wait_for "$work/proxy.log" "passed" && sleep 4 &&
-		wait_for "$work/dst.log" "helper " && kill -CONT "${line#helper }"
-	wait_both && stop_proxy && migrated && sessions 2 && [ "$(multifd src)" = "false " ]
-	result $? "a destination that hears of other modes after 4 s"
-}
-
-# The trigger is pulled before the modes are read.
-change_early() {
-	start_destination -- --listen $DST4:0 --json &&
-		start_source --early --run-ms=0 -- --json --connect "$DST4:$listen_port" \
-			$src_options && wait_both && migrated && sessions 2 &&
-		[ "$(multifd src)" = "false " ]
-	result $? "other modes, and the trigger at once"
+	start_source --run-ms=4500 -- --json --connect "$DST4:$listen_port" $src_options &&
+		wait_for "$work/src.log" "event may-stop" &&
+		wait_for "$work/$1.log" "helper " && stopped=${line#helper } &&
+		kill -STOP $stopped && sleep 3 && echo "ivshmem-1m off" >&8 && sleep 3 &&
+		kill -CONT $stopped
+	wait_both && migrated && sessions 2 && [ "$(multifd src)" = "false " ]
+	result $? "$2"
 }
 
 # Who only looks is told no, and gives a source that has gone no more time.
@@ -278,8 +271,8 @@ change_fails() {
 	change "$off" harmed "destination killed at ANEW" 2 3 "" \
 		--type=19 --direction=s --after --kill="$work/dst.log"
 	change "$off" harmed "silence at ANEW" 2 2 "" --type=19 --direction=c --mute
-	change "$off" change_slowly
-	change "$off" change_early
+	change "" change_while dst "other modes, behind heartbeats"
+	change "" change_while src "other modes, and the trigger"
 	change "$off" look_meanwhile
 	src_options="--modes-fd 8"
 	move 8</dev/null && migrated && sessions 1
