@@ -7,7 +7,7 @@
  * network namespace to the other, over connections to ADDRESS.  Prints milliseconds:
  * from the request to stop and copy until the state is loaded; CPU time that the whole
  * machine spent on it; the three steps of the first, which are to stop, to stream, and
- * to end the load; and KiB of memory for data at the destination.
+ * to end the load; and KiB of memory for data at the destination and at the source.
  */
 #include <arpa/inet.h>
 #include <err.h>
@@ -29,10 +29,15 @@ static const struct {
 	const struct bench_contender *contender;
 	uint64_t features;
 } contenders[] = {
-	/* what two helpers agree on by themselves */
 	{ "kernel", &bench_kernel, VFIO_MULTIFD_FEATURE_DIGEST |
 				   VFIO_MULTIFD_FEATURE_ORDER_FREE },
-	/* the same work as that of the others, which have no digest */
+	/* whose connections can be replaced */
+	{ "kernel-replace", &bench_kernel, VFIO_MULTIFD_FEATURE_DIGEST |
+					   VFIO_MULTIFD_FEATURE_ORDER_FREE |
+					   VFIO_MULTIFD_FEATURE_REPLACE },
+	/* one reader, and loads in turn: a stream that began in pre-copy */
+	{ "kernel-ordered", &bench_kernel, VFIO_MULTIFD_FEATURE_DIGEST },
+	/* the others have no digest */
 	{ "kernel-plain", &bench_kernel, VFIO_MULTIFD_FEATURE_ORDER_FREE },
 	{ "user", &bench_user, 0 },
 	/* a limit */
@@ -188,9 +193,13 @@ static void run(const struct bench_contender *contender,
 		set_state(&pairs[i].destination, VFIO_DEVICE_STATE_STOP, NULL);
 	loaded = bench_now();
 	cpu = bench_cpu() - cpu;
-	printf("%.1f %.0f %.1f %.1f %.1f %ju\n", loaded - start, cpu, stop,
-	       streamed - start - stop, loaded - streamed,
-	       contender->memory ? (uintmax_t)contender->memory() / 1024 : 0);
+	printf("%.1f %.0f %.1f %.1f %.1f ", loaded - start, cpu, stop,
+	       streamed - start - stop, loaded - streamed);
+	if (contender->memory)
+		printf("%ju %ju\n", (uintmax_t)contender->memory(false) / 1024,
+		       (uintmax_t)contender->memory(true) / 1024);
+	else
+		printf("- -\n");
 }
 
 int main(int argc, char **argv)

@@ -3,6 +3,7 @@
 #ifndef SELFTESTS_BENCH_H
 #define SELFTESTS_BENCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <linux/vfio_multifd.h>
 
@@ -32,14 +33,14 @@ struct bench {
  * @prepare: does all that can be done before the source stops
  * @add: begins to move what is in the data fd of a device, which counts from 0
  * @finish: returns when all of it is in the destination's data fds
- * @memory: bytes for data that the destination has had at the same time, at most;
- *	NULL if nothing gets there
+ * @memory: bytes for data that the destination, or the source, has had at the same
+ *	time, at most; NULL if nothing gets there
  */
 struct bench_contender {
 	void (*prepare)(const struct bench *bench);
 	void (*add)(unsigned int device, int save_fd);
 	void (*finish)(void);
-	uint64_t (*memory)(void);
+	uint64_t (*memory)(bool source);
 };
 
 extern const struct bench_contender bench_kernel;

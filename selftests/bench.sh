@@ -24,7 +24,7 @@ cells() {
 	stock= some=
 	[ ! -x "$qemu" ] || { stock="qemu qemu-tuned qemu-off qemu-off-tuned"; some="qemu qemu-off"; }
 	cat <<-END
-		256M 256 1 4 full $all $stock
+		256M 256 1 4 full kernel-replace kernel-ordered $all $stock
 		4x256M 256 4 4 full $all $stock
 		1G 1024 1 4 full $all $stock
 		64M 64 1 4 full $all $some
@@ -90,12 +90,14 @@ run_iperf3() {
 	wait $clients
 	cpu=$(($(cpu_time) - before))
 	wait $servers
-	cat "$work"/iperf3.* | awk -v cpu=$cpu -v bytes=$((nr_devices * mib * 1048576)) '
-		/"sum_received":/ { sum = 1 }
+	cat "$work"/iperf3.* | awk -v cpu=$cpu -v wanted=$channels -v bytes=$((nr_devices * mib * 1048576)) '
+		/"sum_received":/ { sum = 1; streams++ }
 		sum && /"bytes":/ { all += $2 }
 		sum && /"bits_per_second":/ { rate += $2 / 8; sum = 0 }
-		END { ms = bytes * 1000 / rate
-		      printf "%.1f %.0f 0 %.1f 0 0\n", ms, cpu * bytes / all, ms }'
+		END { if (streams != wanted)
+			      exit 1
+		      ms = bytes * 1000 / rate
+		      printf "%.1f %.0f 0 %.1f 0 - -\n", ms, cpu * bytes / all, ms }'
 }
 
 # Where a device has little to send QEMU may abort, see qemu.sh.
@@ -118,7 +120,7 @@ run_qemu() {
 	start src "$transfer" "$(every 2 1 $chosen)" -S &&
 		start dst "$transfer" "$(every 2 0 $chosen)" -incoming defer -S &&
 		prepare "$multifd" return-path || return
-	"$bin/bench_qemu" "$work/src.qmp" "$work/dst.qmp" $dst_pid "tcp:$DST4:$port" || return
+	"$bin/bench_qemu" "$work/src.qmp" "$work/dst.qmp" $src_pid $dst_pid "tcp:$DST4:$port" || return
 	quit_all >&2
 }
 
@@ -181,7 +183,7 @@ run_cell() {
 			fi
 			seed=$((seed + 1))
 			line=$(measure $contender $seed) || return
-			if [ $(echo "$line" | wc -w) != 6 ]; then
+			if [ $(echo "$line" | wc -w) != 7 ]; then
 				echo "bench.sh: $contender gave no figures: $line" >&2
 				return 1
 			fi

@@ -91,13 +91,14 @@ static void finish(void)
 	wait_end(receiver);
 }
 
-static uint64_t memory(void)
+static uint64_t memory(bool source)
 {
 	struct vfio_multifd_channel_status status;
 	uint64_t sum = 0;
 
 	for (unsigned int i = 0; i < channels; i++) {
-		if (vmf_engine_channel_status(receiver, i, &status))
+		if (vmf_engine_channel_status(source ? sender : receiver, i,
+					      &status))
 			errx(1, "channel %u has no status", i);
 		sum += status.memory;
 	}

@@ -10,7 +10,7 @@
  *    added, since a paused QEMU does that at "cont" only;
  *  - CPU time is counted from the source's migration status "device", with which it
  *    turns to stop and copy, to that end;
- *  - memory is by how much the destination's resident memory grew at most.
+ *  - memory is by how much the resident memory of each grew at most.
  */
 #include <err.h>
 #include <poll.h>
@@ -159,11 +159,11 @@ static double find_arcs(const char *to, double *all)
 int main(int argc, char **argv)
 {
 	double begin, end, cpu, stop, load;
-	unsigned long memory;
+	unsigned long memory[2];
 	char command[512];
 
-	if (argc != 5)
-		errx(1, "usage: bench_qemu SOURCE DESTINATION PID URI");
+	if (argc != 6)
+		errx(1, "usage: bench_qemu SOURCE DESTINATION PID PID URI");
 	alarm(PATIENCE);
 	tracing("trace_clock", "mono");
 	tracing("events/qemu_vfio_pci/qvp_arc/enable", "1");
@@ -171,21 +171,22 @@ int main(int argc, char **argv)
 	for (unsigned int side = SRC; side <= DST; side++) {
 		qmp[side] = connect_qmp(argv[1 + side]);
 		ask(side, "{\"execute\": \"qmp_capabilities\"}");
+		forget_peak(argv[3 + side]);
+		memory[side] = resident(argv[3 + side], "VmRSS");
 	}
-	forget_peak(argv[3]);
-	memory = resident(argv[3], "VmRSS");
 	snprintf(command, sizeof(command),
-		 "{\"execute\": \"migrate-incoming\", \"arguments\": {\"uri\": \"%s\"}}", argv[4]);
+		 "{\"execute\": \"migrate-incoming\", \"arguments\": {\"uri\": \"%s\"}}", argv[5]);
 	ask(DST, command);
 	snprintf(command, sizeof(command),
-		 "{\"execute\": \"migrate\", \"arguments\": {\"uri\": \"%s\"}}", argv[4]);
+		 "{\"execute\": \"migrate\", \"arguments\": {\"uri\": \"%s\"}}", argv[5]);
 	ask(SRC, command);
 
 	wait_for(SRC, "\"status\": \"device\"");
 	cpu = bench_cpu();
 	end = wait_for(DST, "\"status\": \"completed\"");
 	cpu = bench_cpu() - cpu;
-	memory = resident(argv[3], "VmHWM") - memory;
+	for (unsigned int side = SRC; side <= DST; side++)
+		memory[side] = resident(argv[3 + side], "VmHWM") - memory[side];
 	wait_for(SRC, "\"status\": \"completed\"");
 	ask(DST, "{\"execute\": \"cont\"}");
 
@@ -193,7 +194,7 @@ int main(int argc, char **argv)
 	if (!begin || find_arcs(" to=PRE_COPY ", &load) ||
 	    !find_arcs(" from=RESUMING to=STOP ", &load))
 		errx(1, "the devices were not in the states that they should be in");
-	printf("%.1f %.0f %.1f %.1f %.1f %lu\n", end - begin + load, cpu, stop,
-	       end - begin - stop, load, memory);
+	printf("%.1f %.0f %.1f %.1f %.1f %lu %lu\n", end - begin + load, cpu, stop,
+	       end - begin - stop, load, memory[DST], memory[SRC]);
 	return 0;
 }

@@ -5,10 +5,10 @@
 #
 # A line of figures: cell, MiB, devices, channels, content, contender, and then
 # milliseconds (all, of CPUs, to stop, to stream, to end the load) and KiB (for data at the
-# destination, in buffers of sockets).
+# destination, at the source, in buffers of sockets), "-" for what there is not.
 
 BEGIN {
-	fields = split("total_ms cpu_ms stop_ms stream_ms load_ms memory_kib socket_kib", key)
+	fields = split("total_ms cpu_ms stop_ms stream_ms load_ms memory_kib source_kib socket_kib", key)
 }
 
 $1 == "#" { linux = $2; cpus = $3; emulated = $4 == "emulated"; next }
@@ -39,24 +39,30 @@ function median(c, who, i,    n, j, k, v, t) {
 }
 
 # The same with malloc tuned may be better, and then counts.
-function best(c, who, i,    a, b) {
-	a = median(c, who, i)
-	if (!((c, who "-tuned") in runs))
-		return a
-	b = median(c, who "-tuned", i)
-	return a < b ? a : b
+function best(c, who, i) {
+	if (!((c, who "-tuned") in runs) || median(c, who, i) < median(c, who "-tuned", i))
+		return who
+	return who "-tuned"
+}
+
+function kib(c, who, i) {
+	return value[c, who, i, 1] == "-" ? "-" : sprintf("%d", median(c, who, i))
 }
 
 function table(c,    n, i, j, who) {
-	printf "\n%s: %s\n%-16s%9s%9s%9s%9s%9s%10s%10s%10s\n", c, about[c], "", "time ms", "stop",
-		"stream", "load", "CPU ms", "CPU s/GiB", "dst KiB", "sockets"
+	printf "\n%s: %s\n%-16s%9s%9s%9s%9s%9s%10s%10s%10s%10s\n", c, about[c], "", "time ms", "stop",
+		"stream", "load", "CPU ms", "CPU s/GiB", "dst KiB", "src KiB", "sockets"
 	n = split(contenders[c], who, " ")
 	for (i = 1; i <= n; i++) {
-		printf "%-16s%9.1f%9.1f%9.1f%9.1f%9.0f%10.2f%10d%10d\n", who[i], median(c, who[i], 1),
+		printf "%-16s%9.1f%9.1f%9.1f%9.1f%9.0f%10.2f%10s%10s%10d\n", who[i], median(c, who[i], 1),
 			median(c, who[i], 3), median(c, who[i], 4), median(c, who[i], 5),
-			median(c, who[i], 2), median(c, who[i], 2) / 1000 / bytes[c], median(c, who[i], 6),
-			median(c, who[i], 7)
+			median(c, who[i], 2), median(c, who[i], 2) / 1000 / bytes[c],
+			kib(c, who[i], 6), kib(c, who[i], 7), median(c, who[i], 8)
 	}
+}
+
+function number_or_null(v) {
+	return v == "-" ? "null" : v
 }
 
 function json(file,    c, i, j, k, n, who) {
@@ -70,7 +76,7 @@ function json(file,    c, i, j, k, n, who) {
 			for (j = 1; j <= fields; j++) {
 				printf "%s\"%s\": [", (j > 1 ? ", " : ""), key[j] >file
 				for (k = 1; k <= runs[cell[c], who[i]]; k++)
-					printf "%s%s", (k > 1 ? ", " : ""), value[cell[c], who[i], j, k] >file
+					printf "%s%s", (k > 1 ? ", " : ""), number_or_null(value[cell[c], who[i], j, k]) >file
 				printf "]" >file
 			}
 			printf "}" >file
@@ -81,18 +87,33 @@ function json(file,    c, i, j, k, n, who) {
 	close(file)
 }
 
-# bar WHAT VALUE LIMIT: is it that low?
-function bar(what, ratio, limit) {
-	printf "%-58s%8.2f%8.2f  %s\n", what, ratio, limit, ratio <= limit ? "reached" : "NOT REACHED"
+# compare WHAT CELL CONTENDER FIGURE CELL CONTENDER LIMIT: is the ratio of medians that low?
+# Beside it that of each turn, least and most: what the machine does to one and the same.
+function compare(what, c, who, i, other_c, other, limit,    k, r, least, most) {
+	if (!(c in number))
+		return
+	if (!((c, who) in runs) || !((other_c, other) in runs)) {
+		printf "%-56s%30s\n", what, "not measured"
+		return
+	}
+	for (k = 1; k <= runs[c, who] && k <= runs[other_c, other]; k++) {
+		r = value[c, who, i, k] / value[other_c, other, i, k]
+		if (k == 1 || r < least)
+			least = r
+		if (k == 1 || r > most)
+			most = r
+	}
+	r = median(c, who, i) / median(other_c, other, i)
+	printf "%-56s%7.2f (%.2f-%.2f)%7.2f  %s\n", what, r, least, most, limit,
+		r <= limit ? "reached" : "NOT REACHED"
 }
 
 function against(c, who, i, other, limit) {
-	if (((c, who) in runs) && ((c, other) in runs))
-		bar(c ": " (i == 1 ? "time" : "CPU") " of " who " to that of " other,
-			median(c, who, i) / (other ~ /off$/ ? best(c, other, i) : median(c, other, i)), limit)
+	compare(c ": " (i == 1 ? "time" : "CPU") " of " who " to that of " other, c, who, i, c,
+		other ~ /off$/ ? best(c, other, i) : other, limit)
 }
 
-function bars(    n, i, c, list) {
+function bars(    n, i, c, m, list) {
 	print "\nto reach:"
 	n = split("256M 4x256M 1G", list, " ")
 	for (i = 1; i <= n; i++) {
@@ -104,16 +125,16 @@ function bars(    n, i, c, list) {
 		against(c, "kernel", 2, "user", 0.70)
 		against(c, "kernel", 2, "qemu", 0.28)
 		against(c, "kernel", 1, "iperf3", 1 / 0.85)
-		if ((c, "kernel") in runs)
-			bar(c ": memory, in channels x 2 MiB", median(c, "kernel", 6) / 8192, 1)
+		if (!((c, "kernel") in runs))
+			continue
+		m = median(c, "kernel", 6) / 8192
+		printf "%-56s%7.2f%19.2f  %s\n", c ": memory, in channels x 2 MiB", m, 1,
+			m <= 1 ? "reached" : "NOT REACHED"
 	}
-	if (("half-zero", "kernel") in runs && ("256M", "kernel") in runs)
-		bar("half-zero: time to that of full state", median("half-zero", "kernel", 1) / median("256M", "kernel", 1), 0.60)
-	if (("nothing", "kernel") in runs && ("256M", "user") in runs)
-		bar("nothing: time to that of user for 256M", median("nothing", "kernel", 1) / median("256M", "user", 1), 0.10)
+	compare("half-zero: time to that of full state", "half-zero", "kernel", 1, "256M", "kernel", 0.60)
+	compare("nothing: time to that of user for 256M", "nothing", "kernel", 1, "256M", "user", 0.10)
 	against("foreign", "foreign", 1, "user", 1)
-	if (("foreign", "foreign") in runs && ("256M", "qemu") in runs)
-		bar("foreign: time to that of qemu for 256M", median("foreign", "foreign", 1) / median("256M", "qemu", 1), 0.45)
+	compare("foreign: time to that of qemu for 256M", "foreign", "foreign", 1, "256M", "qemu", 0.45)
 }
 
 # plot FILE CELLS...: a line for each contender, of all its medians
