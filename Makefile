@@ -81,13 +81,14 @@ vm: modules user selftests	## a shell in the virtual machine
 demo: deps modules user selftests	## migrate two devices between two hosts
 	@selftests/vm.sh -t 600 -- selftests/demo.sh
 
-# CELLS= selects some of those that bench.sh knows, and GRID= has it know others.
+# CELLS= selects some of those that bench.sh knows, and GRID= has it know others; each is
+# measured RUNS= times.
 bench: packages += gnuplot-nox
 bench: pairs := $(if $(GRID),4K 1M 16M 8x64M 4x256M 1G 4G,4K 64M 4x256M 1G)
 bench: deps modules user selftests qemu-10.0	## measure, beside QEMU, user space and iperf3
 	@mkdir -p $(RESULTS)/bench
 	@selftests/vm.sh -t $(or $(BENCH_TIME),1800) -m 6G -p $$(echo $(pairs) | tr ' ' ,) -o $(RESULTS)/bench -- \
-		env GRID=$(GRID) selftests/bench.sh $(CELLS)
+		env GRID=$(GRID) RUNS=$(RUNS) selftests/bench.sh $(CELLS)
 	@awk -v DIRECTORY=$(RESULTS)/bench -f selftests/bench_report.awk $(RESULTS)/bench/figures
 	@[ "$(GRID)$(CELLS)" ] || gnuplot -e "directory='$(RESULTS)/bench'" selftests/bench.gnuplot
 	@echo "bench.json and plots of all cells are in $(RESULTS)/bench"
