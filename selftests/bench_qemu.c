@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * bench_qemu SOURCE DESTINATION PID URI - one run of the benchmark, by two QEMUs
+ * bench_qemu SOURCE DESTINATION PID PID URI - one run of the benchmark, by two QEMUs
  *
- * SOURCE and DESTINATION are their QMP sockets, PID is the destination's; both are
- * paused and have been told what they need to know.  Prints what bench does:
+ * SOURCE and DESTINATION are their QMP sockets, the PIDs are theirs in that order; both
+ * are paused and have been told what they need to know.  Prints what bench does:
  *
  *  - the time begins with the first arc to STOP_COPY, as the driver traces it, and
  *    ends when the destination's migration is completed, to which RESUMING to STOP is

@@ -89,7 +89,8 @@ function json(file,    c, i, j, k, n, who) {
 
 # compare WHAT CELL CONTENDER FIGURE CELL CONTENDER LIMIT: is the ratio of medians that low?
 # Beside it that of each turn, least and most: what the machine does to one and the same.
-function compare(what, c, who, i, other_c, other, limit,    k, r, least, most) {
+# Turns of another cell were at another time.
+function compare(what, c, who, i, other_c, other, limit,    k, r, least, most, turns) {
 	if (!(c in number))
 		return
 	if (!((c, who) in runs) || !((other_c, other) in runs)) {
@@ -104,13 +105,16 @@ function compare(what, c, who, i, other_c, other, limit,    k, r, least, most) {
 			most = r
 	}
 	r = median(c, who, i) / median(other_c, other, i)
-	printf "%-56s%7.2f (%.2f-%.2f)%7.2f  %s\n", what, r, least, most, limit,
+	turns = c == other_c ? sprintf("(%.2f-%.2f)", least, most) : ""
+	printf "%-56s%7.2f %11s%7.2f  %s\n", what, r, turns, limit,
 		r <= limit ? "reached" : "NOT REACHED"
 }
 
 function against(c, who, i, other, limit) {
+	if (other ~ /off$/)
+		other = best(c, other, i)
 	compare(c ": " (i == 1 ? "time" : "CPU") " of " who " to that of " other, c, who, i, c,
-		other ~ /off$/ ? best(c, other, i) : other, limit)
+		other, limit)
 }
 
 function bars(    n, i, c, m, list) {
